@@ -1,0 +1,19 @@
+"""Model repositories for benchmarks: the starter with other parameters."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from common import ROOT
+
+
+def starter_with(folder: Path, **parameters: str) -> Path:
+    """A repository under `folder` with the starter and these parameters in the place of its own; returns it."""
+    models = folder / "models"
+    shutil.copytree(ROOT / "models" / "starter", models / "starter")
+    config = models / "starter" / "config.pbtxt"
+    lines = [line for line in config.read_text().splitlines() if not any(f'key: "{key}"' in line for key in parameters)]
+    lines += [f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in parameters.items()]
+    config.write_text("\n".join(lines) + "\n")
+    return models

@@ -1,0 +1,36 @@
+"""How patient the supervision of runners is."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """All times in seconds.
+
+    Args:
+        load_seconds: A model that takes longer to load is given up.
+        heartbeat_seconds: Between two questions how a runner is.
+        silence_seconds: A runner that does not answer for so long hangs, and is killed and started again.
+        stall_seconds: The same for one whose model is in one step for so long; a step of a large model on a CPU may
+            take minutes.
+        first_backoff_seconds: Before the first restart; doubled at each crash that follows quickly.
+        longest_backoff_seconds: The doubling's end.
+        quick_crash_seconds: A crash sooner than this after the start counts as quick.
+        most_quick_crashes: So many quick crashes in a row are a crash loop: no more restarts.
+        stop_seconds: Between SIGTERM and SIGKILL.
+    """
+
+    load_seconds: float = 900.0
+    heartbeat_seconds: float = 2.0
+    silence_seconds: float = 10.0
+    stall_seconds: float = 900.0
+    first_backoff_seconds: float = 1.0
+    longest_backoff_seconds: float = 30.0
+    quick_crash_seconds: float = 60.0
+    most_quick_crashes: int = 5
+    stop_seconds: float = 5.0
+
+    def backoff_seconds(self, quick_crashes: int) -> float:
+        """Before the restart after so many quick crashes in a row (from 1)."""
+        doubled = self.first_backoff_seconds * 2.0 ** min(max(quick_crashes, 1) - 1, 30)
+        return min(doubled, self.longest_backoff_seconds)

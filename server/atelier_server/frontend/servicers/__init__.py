@@ -1,0 +1,1 @@
+"""The services of atelier.v1. A servicer only translates: convert, call, convert."""

@@ -1,0 +1,1 @@
+"""Owns the order of stages, the time budget, cancellation and partial results of a generation."""

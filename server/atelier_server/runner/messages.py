@@ -1,0 +1,178 @@
+"""The one place that knows both the runner's protobuf messages and the backends' dataclasses; both sides use it."""
+
+import math
+
+import numpy as np
+
+from atelier_server._generated.atelier.runner.v1 import runner_pb2 as pb
+from atelier_server.backends.base import (
+    DiffusionTask,
+    JobDone,
+    JobEvent,
+    JobImage,
+    JobQueued,
+    JobStarted,
+    JobStep,
+    Pixels,
+)
+from atelier_server.errors import Internal
+from atelier_server.telemetry.histogram import Spread
+from atelier_server.telemetry.origin import NO_ORIGIN, Origin
+from atelier_server.telemetry.tracing import current_origin
+from atelier_server.types import TruncatedTokens
+
+CHANNEL_OPTIONS = (
+    ("grpc.max_send_message_length", 256 * 2**20),
+    ("grpc.max_receive_message_length", 256 * 2**20),
+)
+"""A decoded picture of 4096 x 4096 pixels is 48 MiB."""
+
+
+def diffuse_request(task: DiffusionTask) -> pb.DiffuseRequest:
+    """To the wire."""
+    message = pb.DiffuseRequest(
+        job_id=task.job_id,
+        prompt=task.prompt,
+        seeds=task.seeds,
+        width=task.width,
+        height=task.height,
+        num_inference_steps=task.num_inference_steps,
+        guidance_scale=task.guidance_scale,
+        noise_schedule=task.noise_schedule,
+        exact=task.exact,
+        priority=task.priority,
+        preview_every=task.preview_every,
+        timeout_seconds=task.timeout_seconds,
+        refine_width=task.refine_width,
+        refine_height=task.refine_height,
+        quality=task.quality,
+        style=task.style,
+        client=task.client,
+        client_share=task.client_share,
+        objective_seconds=task.objective_seconds,
+        origin=origin_message(task.origin),
+    )
+    if task.negative_prompt is not None:
+        message.negative_prompt = task.negative_prompt
+    return message
+
+
+def diffusion_task(message: pb.DiffuseRequest) -> DiffusionTask:
+    """From the wire."""
+    return DiffusionTask(
+        job_id=message.job_id,
+        prompt=message.prompt,
+        negative_prompt=message.negative_prompt if message.HasField("negative_prompt") else None,
+        seeds=tuple(message.seeds),
+        width=message.width,
+        height=message.height,
+        num_inference_steps=message.num_inference_steps,
+        guidance_scale=message.guidance_scale,
+        noise_schedule=message.noise_schedule,
+        exact=message.exact,
+        priority=message.priority,
+        preview_every=message.preview_every,
+        timeout_seconds=message.timeout_seconds,
+        refine_width=message.refine_width,
+        refine_height=message.refine_height,
+        quality=message.quality,
+        style=message.style,
+        client=message.client,
+        client_share=message.client_share,
+        objective_seconds=message.objective_seconds,
+        origin=origin(message.origin),
+    )
+
+
+def diffuse_response(event: JobEvent) -> pb.DiffuseResponse:
+    """To the wire; JobFailed and JobTensors have no message of a stream and raise Internal."""
+    match event:
+        case JobQueued():
+            queued = pb.JobQueued(
+                position=event.position,
+                estimated_wait_seconds=_finite(event.estimated_wait_seconds),
+                estimated_total_seconds=_finite(event.estimated_total_seconds),
+            )
+            return pb.DiffuseResponse(queued=queued)
+        case JobStarted():
+            cuts = [_token_cut(cut) for cut in event.truncated]
+            return pb.DiffuseResponse(started=pb.JobStarted(noise_schedule=event.noise_schedule, truncated=cuts))
+        case JobStep():
+            step = pb.JobStep(
+                image_index=event.image_index,
+                step=event.step,
+                total_steps=event.total_steps,
+                estimated_remaining_seconds=_finite(event.estimated_remaining_seconds),
+                preview=None if event.preview is None else _raw_image(event.preview),
+            )
+            return pb.DiffuseResponse(step=step)
+        case JobImage():
+            image = pb.JobImage(image_index=event.image_index, image=_raw_image(event.pixels))
+            return pb.DiffuseResponse(image=image)
+        case JobDone():
+            return pb.DiffuseResponse(done=pb.JobDone(timings_ms=dict(event.timings_ms), exact=event.exact))
+    raise Internal(f"The model answered a diffusion job with {type(event).__name__}.")
+
+
+def job_event(message: pb.DiffuseResponse) -> JobEvent:
+    """From the wire."""
+    match message.WhichOneof("event"):
+        case "queued":
+            queued = message.queued
+            return JobQueued(queued.position, queued.estimated_wait_seconds, queued.estimated_total_seconds)
+        case "started":
+            cuts = tuple(
+                TruncatedTokens(cut.encoder, cut.prompt_tokens, cut.negative_prompt_tokens)
+                for cut in message.started.truncated
+            )
+            return JobStarted(message.started.noise_schedule, cuts)
+        case "step":
+            step = message.step
+            preview = _pixels(step.preview) if step.HasField("preview") else None
+            return JobStep(step.image_index, step.step, step.total_steps, step.estimated_remaining_seconds, preview)
+        case "image":
+            return JobImage(message.image.image_index, _pixels(message.image.image))
+        case "done":
+            return JobDone(dict(message.done.timings_ms), message.done.exact)
+    raise Internal("The runner sent an event without content.")
+
+
+def origin_message(known: Origin) -> pb.Origin:
+    """To the wire; the call that is being served now where none is named."""
+    known = current_origin() if known == NO_ORIGIN else known
+    return pb.Origin(request_id=known.request_id, traceparent=known.traceparent, tracestate=known.tracestate)
+
+
+def origin(message: pb.Origin) -> Origin:
+    """From the wire."""
+    return Origin(message.request_id, message.traceparent, message.tracestate)
+
+
+def histogram(spread: Spread) -> pb.Histogram:
+    """To the wire."""
+    return pb.Histogram(edges=spread.edges, counts=spread.counts, sum=spread.sum)
+
+
+def spread(message: pb.Histogram) -> Spread:
+    """From the wire."""
+    return Spread(tuple(message.edges), tuple(message.counts), message.sum)
+
+
+def _finite(seconds: float) -> float:
+    return seconds if math.isfinite(seconds) else 0.0
+
+
+def _token_cut(cut: TruncatedTokens) -> pb.TokenCut:
+    return pb.TokenCut(
+        encoder=cut.encoder, prompt_tokens=cut.prompt_tokens, negative_prompt_tokens=cut.negative_prompt_tokens
+    )
+
+
+def _raw_image(pixels: Pixels) -> pb.RawImage:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise Internal(f"A picture must be uint8 [height, width, 3], not {pixels.dtype} {list(pixels.shape)}.")
+    return pb.RawImage(width=pixels.shape[1], height=pixels.shape[0], pixels=pixels.tobytes())
+
+
+def _pixels(image: pb.RawImage) -> Pixels:
+    return np.frombuffer(image.pixels, np.uint8).reshape(image.height, image.width, 3)

@@ -1,0 +1,75 @@
+"""The poller: the registry follows what happens on disk."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable
+
+from atelier_server.errors import FailedPrecondition
+from atelier_server.repository.poller import Poller
+from atelier_server.repository.registry import Registry
+from tests.unit.repository.conftest import AddModel, Factory, FakeInstance
+
+MakeRegistry = Callable[..., Registry[FakeInstance]]
+
+
+async def test_appearing_changing_and_vanishing_models_are_followed(
+    make_registry: MakeRegistry, add_model: AddModel, factory: Factory
+) -> None:
+    folder = add_model("a")
+    registry = make_registry(control_mode="poll", retire_timeout_seconds=0)
+    await registry.start_all()
+    poller = Poller(registry)
+    await poller.look()
+    assert len(factory.made) == 1, "nothing changed"
+
+    add_model("b")
+    add_model("a", (1, 2))
+    await poller.look()
+    assert [state.name for state in registry.models()] == ["a", "b"]
+    assert registry.get("a").spec.version == "2"
+
+    weights = folder / "2" / "weights"
+    weights.write_bytes(b"12")
+    await poller.look()
+    made = len(factory.made)
+    os.utime(weights, (1, 1))
+    await poller.look()
+    assert len(factory.made) == made + 1, "a new time is a new file"
+
+    shutil.rmtree(folder)
+    await poller.look()
+    assert [state.name for state in registry.models()] == ["b"]
+    await registry.stop_all()
+    assert all(one.stops for one in factory.made)
+
+
+async def test_a_model_that_fails_is_tried_again_when_its_files_change(
+    make_registry: MakeRegistry, add_model: AddModel, factory: Factory
+) -> None:
+    folder = add_model("a")
+    factory.failures = {"a": FailedPrecondition("cut short")}
+    registry = make_registry(control_mode="poll")
+    await registry.start_all()
+    poller = Poller(registry)
+    await poller.look()
+    assert len(factory.made) == 1
+    factory.failures = {}
+    (folder / "1" / "weights").write_bytes(b"whole")
+    await poller.look()
+    assert registry.state("a").state == "READY"
+    await registry.stop_all()
+
+
+async def test_it_runs_until_it_is_cancelled(make_registry: MakeRegistry, add_model: AddModel) -> None:
+    registry = make_registry(control_mode="poll")
+    await registry.start_all()
+    polling = asyncio.create_task(Poller(registry).run(0.01))
+    add_model("late")
+    async with asyncio.timeout(20):
+        while [state.state for state in registry.models()] != ["READY"]:  # noqa: ASYNC110 - no event tells of it
+            await asyncio.sleep(0.01)
+    polling.cancel()
+    await asyncio.wait({polling})
+    assert polling.cancelled()
+    await registry.stop_all()
