@@ -14,6 +14,7 @@ from atelier_client._errors import AtelierError, DataLoss, ResourceExhausted, Un
 from atelier_client._result import GenerationResult
 from atelier_client._retry import Attempts, Retry
 from atelier_client.cli._generate import check_folder, document, picture_paths, write
+from atelier_client.cli._interrupt import interruptible
 from atelier_client.cli._output import Answer
 from atelier_client.cli._progress import BatchBar, batch_bar
 from atelier_client.cli._results import Results
@@ -32,7 +33,7 @@ def generate_many(atelier: Atelier, options: argparse.Namespace) -> Answer:
     if options.sheet:
         require_pillow()
     check_folder(folder)
-    atelier.health()  # a wrong address ends here, before the patience of the rows
+    interruptible(atelier, atelier.health)  # a wrong address ends here, before the patience of the rows
     with Results(folder) as results:
         done = results.done()
         missing = [row for row in rows if row.key not in done]

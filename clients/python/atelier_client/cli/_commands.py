@@ -4,6 +4,7 @@ import argparse
 import os
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from atelier_client import _types
@@ -13,6 +14,7 @@ from atelier_client._retry import Retry
 from atelier_client.cli._batch import generate_many
 from atelier_client.cli._completion import completion
 from atelier_client.cli._generate import generate, notes_on
+from atelier_client.cli._interrupt import interruptible
 from atelier_client.cli._output import Answer, show, table
 from atelier_client.cli._sheet import sheet
 
@@ -49,7 +51,7 @@ def run(options: argparse.Namespace) -> Answer:
         if many:
             return generate_many(atelier, options)
         command = options.command if "action" not in options else f"{options.command} {options.action}"
-        return _COMMANDS[command](atelier, options)
+        return interruptible(atelier, partial(_COMMANDS[command], atelier, options))
 
 
 def _timeout(options: argparse.Namespace) -> dict[str, Any]:
