@@ -15,7 +15,8 @@ from diffusers import StableDiffusionXLPipeline
 
 import architecture
 from common import BUILD, MODELS, contact_sheet, load_checkpoint
-from train_clip import TOKENIZER, Towers, get_tokenizer
+from train_clip import TOKENIZER, get_tokenizer
+from train_unet import load_towers
 from train_vae import Components
 
 MISSION = "Luxury leather handbag with gold hardware on marble surface"
@@ -41,11 +42,10 @@ PROMPTS = (
 
 def export(out: Path, averaged: bool = True) -> None:
     """Writes the pipeline's folder from the checkpoints of the three training scripts."""
-    vae_state, clip_state, unet_state = (load_checkpoint(n) for n in ("vae", "clip", "unet"))
-    if vae_state is None or clip_state is None or unet_state is None:
+    vae_state, unet_state = load_checkpoint("vae"), load_checkpoint("unet")
+    if vae_state is None or unet_state is None:
         raise SystemExit("export_starter.py: train_vae.py, train_clip.py and train_unet.py come first")
-    towers = Towers(len(get_tokenizer()))
-    towers.load_state_dict(clip_state["model"])
+    towers = load_towers(get_tokenizer())
     vae, unet = architecture.make_vae(), architecture.make_unet()
     vae.load_state_dict(vae_state["vae"])
     unet.load_state_dict(unet_state["ema" if averaged else "model"])

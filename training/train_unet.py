@@ -24,11 +24,12 @@ import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 import data
 from architecture import PROJECTION, WIDTH_1, WIDTH_2, encode_prompts, make_noise_schedule, make_unet
 from common import (
+    MODELS,
     Clock,
     Ema,
     arguments,
@@ -96,12 +97,16 @@ def timesteps(count: int) -> torch.Tensor:
 
 
 def load_towers(tokenizer: CLIPTokenizer) -> Towers:
-    """The trained text encoders, frozen."""
-    saved = load_checkpoint("clip")
-    if saved is None:
-        raise SystemExit("train_unet.py: run train_clip.py first")
+    """The trained text encoders, frozen: train_clip.py's, or else those that are shipped."""
     towers = Towers(len(tokenizer))
-    towers.load_state_dict(saved["model"])
+    saved, shipped = load_checkpoint("clip"), MODELS / "starter" / "1"
+    if saved is not None:
+        towers.load_state_dict(saved["model"])
+    elif (shipped / "text_encoder").is_dir():
+        towers.first = CLIPTextModel.from_pretrained(shipped / "text_encoder")
+        towers.second = CLIPTextModelWithProjection.from_pretrained(shipped / "text_encoder_2")
+    else:
+        raise SystemExit("run train_clip.py first: it trains the text encoders")
     return towers.eval().requires_grad_(False)
 
 

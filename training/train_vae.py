@@ -113,7 +113,8 @@ def main() -> None:
     saved = None if args.restart else load_checkpoint("vae")
     if saved:
         vae.load_state_dict(saved["vae"])
-        optimizer.load_state_dict(saved["optimizer"])
+        if "optimizer" in saved:  # not after resume.py
+            optimizer.load_state_dict(saved["optimizer"])
         code = Components(*saved["code"])
     else:
         code = Components.fit(to_tensor(pictures[::10]))
