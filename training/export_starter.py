@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import StableDiffusionXLPipeline
+from safetensors.torch import save_file
 
 import architecture
 from common import BUILD, MODELS, contact_sheet, load_checkpoint
@@ -52,8 +53,10 @@ def export(out: Path, averaged: bool = True) -> None:
     vocab = json.loads((TOKENIZER / "vocab.json").read_text())
     lines = (TOKENIZER / "merges.txt").read_text().splitlines()[1:]
     merges = [(a, b) for a, b in (line.split(" ") for line in lines)]
-    preview = Components(*vae_state["code"]).preview()
+    mean, basis, scale = vae_state["code"]
+    preview = Components(mean, basis, scale).preview()
     architecture.export(out, vae, unet, (towers.first, towers.second), vocab, merges, preview)
+    save_file({"mean": mean, "basis": basis, "scale": scale}, out / "components.safetensors")  # for resume.py
 
 
 def sample(
