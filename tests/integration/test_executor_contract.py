@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 
 from atelier_server.backends.base import (
+    Job,
     JobDone,
     JobImage,
     JobQueued,
     JobStarted,
     JobStep,
+    JobTensors,
     ModelSpec,
     TensorTask,
 )
+from atelier_server.backends.echo import EchoBackend
 from atelier_server.errors import (
     AlreadyExists,
     DeadlineExceeded,
@@ -30,6 +33,7 @@ from atelier_server.executor.base import LOADING, READY, UNAVAILABLE, UNLOADING,
 from atelier_server.executor.connected import ConnectedExecutor
 from atelier_server.executor.inprocess import InProcessExecutor
 from atelier_server.executor.subprocess import SubprocessExecutor
+from atelier_server.runner.lane import MAX_FRAME_BYTES
 from tests.integration.executor_kit import QUICK, diffusion_task, echo_spec, run, started, wait_until
 
 Make = Callable[[ModelSpec], ConnectedExecutor]
@@ -269,3 +273,30 @@ async def test_an_in_process_model_that_loads_for_too_long_is_given_up() -> None
     executor = InProcessExecutor(echo_spec(load_seconds=0.5), "echo", limits=limits)
     with pytest.raises(Unavailable, match="did not load within"):
         await executor.start()
+
+
+async def test_tensors_that_are_too_large_together_are_refused_and_nobody_else_is_lost(make: Make) -> None:
+    third = np.zeros(MAX_FRAME_BYTES // 3 + 1, np.uint8)
+    async with started(make(echo_spec(step_seconds=0.02))) as executor:
+        other = asyncio.create_task(run(executor, diffusion_task(20)))
+        with pytest.raises(InvalidArgument, match="together") as caught:
+            await executor.infer(TensorTask("x", {"a": third, "b": third, "c": third}))
+        assert caught.value.field == "inputs"
+        assert isinstance((await other)[-1], JobDone)
+        assert executor.status().restarts == 0
+
+
+async def test_a_model_that_answers_too_much_is_refused_and_nobody_else_is_lost() -> None:
+    class Blows(EchoBackend):
+        def submit(self, job: Job) -> None:
+            grown = {name: np.zeros(int(one[0]), np.uint8) for name, one in job.task.inputs.items()}
+            job.publish(JobTensors(grown))
+
+    spec = echo_spec()
+    async with started(InProcessExecutor(spec, lambda: Blows(spec), limits=QUICK)) as executor:
+        with pytest.raises(InvalidArgument, match="together") as caught:
+            await executor.infer(TensorTask("x", {"a": np.array([MAX_FRAME_BYTES + 1])}))
+        assert caught.value.field == "outputs"
+        client = executor._client
+        assert (await executor.infer(TensorTask("y", {"a": np.array([3])})))["a"].shape == (3,)
+        assert client is executor._client

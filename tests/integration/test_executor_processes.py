@@ -16,8 +16,9 @@ import pytest
 
 from atelier_server.backends.base import JobDone
 from atelier_server.errors import Unavailable
-from atelier_server.executor.base import READY, UNAVAILABLE, InstanceStatus
+from atelier_server.executor.base import READY, UNAVAILABLE, UNLOADING, InstanceStatus
 from atelier_server.executor.client import RunnerClient
+from atelier_server.executor.process import _forward
 from atelier_server.executor.socket_folder import SocketFolder
 from atelier_server.executor.subprocess import SubprocessExecutor
 from tests.integration.executor_kit import (
@@ -214,6 +215,59 @@ async def test_a_runner_that_ignores_sigterm_is_killed(folder: Path) -> None:
     assert is_gone(pid)
 
 
+async def test_two_stops_at_once_end_it_too(folder: Path) -> None:
+    limits = dataclasses.replace(QUICK, stop_seconds=0.3)
+    executor = SubprocessExecutor(echo_spec(), "echo", limits=limits)
+    await executor.start()
+    pid = executor.status().pid
+    os.kill(pid, signal.SIGSTOP)
+    first = asyncio.create_task(executor.stop())
+    await wait_until(lambda: executor.status().state == UNLOADING)
+    await executor.stop()
+    await first
+    assert is_gone(pid)
+
+
+async def test_a_stop_while_a_lost_runner_is_cleared_away_leaves_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server closes the connection first; a stop in that moment must not leave the process to itself."""
+    closing, go_on = asyncio.Event(), asyncio.Event()
+    close = RunnerClient.close
+
+    async def slow_close(client: RunnerClient) -> None:
+        closing.set()
+        await go_on.wait()
+        await close(client)
+
+    monkeypatch.setattr(RunnerClient, "close", slow_close)
+    executor = SubprocessExecutor(
+        echo_spec(hang_at_step=1), "echo", limits=dataclasses.replace(QUICK, stall_seconds=0.1)
+    )
+    await executor.start()
+    pid = executor.status().pid
+    job = asyncio.create_task(run(executor, diffusion_task()))
+    await closing.wait()
+    stopping = asyncio.create_task(executor.stop())
+    await asyncio.sleep(0.05)
+    go_on.set()
+    await stopping
+    assert is_gone(pid)
+    with pytest.raises(Unavailable):
+        await job
+
+
+async def test_a_signal_without_a_name_ends_a_runner_as_others_do(folder: Path) -> None:
+    changes: list[str] = []
+    executor = SubprocessExecutor(
+        echo_spec(), "echo", limits=QUICK, on_change=lambda status: changes.append(status.reason)
+    )
+    async with started(executor):
+        os.kill(executor.status().pid, signal.SIGRTMIN + 6)
+        await wait_until(lambda: executor.status().restarts == 1 and executor.status().state == READY)
+    assert any(f"ended by signal {signal.SIGRTMIN + 6}" in reason for reason in changes)
+
+
 async def test_ctrl_c_is_the_servers_business(folder: Path) -> None:
     async with started(executor_of()) as executor:
         pid = executor.status().pid
@@ -279,6 +333,16 @@ async def test_nothing_is_left_of_many_runners(folder: Path) -> None:
             await wait_until(lambda: executor.status().restarts == 1 and executor.status().state == READY)
     assert me.num_fds() <= before + 1
     assert [child for child in me.children() if child not in others] == []
+
+
+async def test_a_line_that_cannot_be_logged_does_not_end_the_reading(caplog: pytest.LogCaptureFixture) -> None:
+    """Nested deeper than Python reads JSON; a runner whose output nobody reads stands still at a full pipe."""
+    output = asyncio.StreamReader()
+    output.feed_data(b'{"a":' * 1500 + b"\nand on it goes\n")
+    output.feed_eof()
+    with caplog.at_level(logging.INFO):
+        await _forward(output, "echo")
+    assert "and on it goes" in [record.getMessage() for record in caplog.records]
 
 
 async def test_the_runners_output_is_in_the_servers_log(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

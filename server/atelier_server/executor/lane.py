@@ -9,7 +9,7 @@ from atelier_server._generated.atelier.runner.v1 import runner_pb2 as pb
 from atelier_server.backends.base import JobTensors, TensorTask
 from atelier_server.errors import AtelierError, Internal
 from atelier_server.runner import error_codec, tensor_messages
-from atelier_server.runner.lane import Frame, FrameProtocol, Kind
+from atelier_server.runner.lane import Frame, FrameProtocol, Kind, check_size
 
 
 class TensorLane:
@@ -36,10 +36,12 @@ class TensorLane:
             AtelierError: As the backend raised it, or that the runner is lost.
         """
         request, parts = tensor_messages.infer_request(task)
+        header = request.SerializeToString()
+        check_size("inputs", header, parts)
         protocol = await self._connected()
         call = next(self._ids)
         answer = self._calls[call] = asyncio.get_running_loop().create_future()
-        protocol.send(Kind.REQUEST, call, request.SerializeToString(), parts)
+        protocol.send(Kind.REQUEST, call, header, parts)
         try:
             frame = await answer
         except asyncio.CancelledError:

@@ -1,6 +1,7 @@
 """One incarnation of a runner process: its start, its output, its connection and its end."""
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from atelier_server.runner.command import SPEC_VARIABLE, Command, arguments, spe
 from atelier_server.telemetry.runner_lines import RunnerLog
 
 _LONGEST_LINE = 16 * 1024
+_log = logging.getLogger(__name__)
 
 
 class RunnerProcess:
@@ -49,7 +51,7 @@ class RunnerProcess:
         if code >= 0:
             return f"its process exited with code {code}"
         hint = "; perhaps memory was short" if -code == signal.SIGKILL else ""
-        return f"its process was ended by {signal.Signals(-code).name}{hint}"
+        return f"its process was ended by {_signal_name(-code)}{hint}"
 
     async def start(self) -> None:
         """Starts the process; the model is not loaded yet.
@@ -91,7 +93,18 @@ class RunnerProcess:
         return self._exited.done()
 
     async def end(self, grace_seconds: float) -> None:
-        """Ends the process, by force after the grace (0: at once), and removes all that belonged to it."""
+        """Ends the process, by force after the grace (0: at once), and removes all that belonged to it.
+
+        It is not left half done: who is cancelled meanwhile still waits for the end.
+        """
+        ending = asyncio.create_task(self._end(grace_seconds))
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            await asyncio.wait([ending])
+            raise
+
+    async def _end(self, grace_seconds: float) -> None:
         await self.client.close()
         if self._process is not None and self._exited is not None:
             for signal_number, patience in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, None)):
@@ -106,6 +119,13 @@ class RunnerProcess:
             os.close(self._lifeline)
             self._lifeline = -1
         self._folder.remove()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have none
+        return f"signal {number}"
 
 
 async def _finished(task: asyncio.Task[None], patience_seconds: float) -> None:
@@ -126,6 +146,14 @@ async def _forward(output: asyncio.StreamReader, model: str) -> None:
         if rest and (not piece or len(rest) > _LONGEST_LINE):
             lines, rest = [*lines, rest], b""
         for line in lines:
-            log.take(line.decode(errors="replace"))
+            _take(log, line.decode(errors="replace"))
         if not piece:
             return
+
+
+def _take(log: RunnerLog, line: str) -> None:
+    """A line that cannot be logged must not end the reading: the runner would stand still at a full pipe."""
+    try:
+        log.take(line)
+    except Exception:
+        _log.exception("a line of a runner could not be logged")

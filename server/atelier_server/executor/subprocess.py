@@ -75,7 +75,8 @@ class SubprocessExecutor(ConnectedExecutor):
         """See Executor."""
         if self._supervision is not None and not self._supervision.done():
             self._set_state(UNLOADING)
-            self._supervision.cancel()
+            if not self._supervision.cancelling():  # somebody else may be stopping it; once is enough
+                self._supervision.cancel()
             await asyncio.wait([self._supervision])
         self._set_state(UNAVAILABLE, "stopped")
 

@@ -125,7 +125,7 @@ class Engine:
                 self._inbox.append(job)
                 self._counters["jobs_total"] += 1
                 self._condition.notify()
-        except AtelierError:
+        except BaseException:  # also what is a fault of the backend: nobody would end the job
             with self._condition:
                 self._live.pop(job.job_id, None)
                 self._followed.pop(job.job_id, None)

@@ -9,7 +9,8 @@ from atelier_server import errors
 from atelier_server.errors import AtelierError
 
 TRAILER = "atelier-error-bin"
-_LONGEST_TEXT = 2000  # trailers are limited to 8 KiB
+_LONGEST_MESSAGE, _LONGEST_FIELD, _LONGEST_KEY, _LONGEST_FACT = 2000, 200, 60, 120
+"""Bytes as JSON, where a letter outside of ASCII takes six or twelve: trailers are limited to 8 KiB."""
 _MOST_FACTS = 16
 
 _CODES: dict[type[AtelierError], grpc.StatusCode] = {
@@ -45,11 +46,11 @@ def encode(error: AtelierError) -> bytes:
     facts = dict(list(error.metadata.items())[:_MOST_FACTS])
     content = {
         "class": named,
-        "message": error.message[:_LONGEST_TEXT],
+        "message": _cut(error.message, _LONGEST_MESSAGE),
         "reason": error.reason,
-        "field": error.field[:200],
+        "field": _cut(error.field, _LONGEST_FIELD),
         "retry_after_seconds": error.retry_after_seconds,
-        "metadata": {key[:60]: value[:120] for key, value in facts.items()},
+        "metadata": {_cut(key, _LONGEST_KEY): _cut(value, _LONGEST_FACT) for key, value in facts.items()},
     }
     return json.dumps(content).encode()
 
@@ -67,3 +68,11 @@ def decode(trailers: Iterable[tuple[str, str | bytes]] | None) -> AtelierError |
                 metadata=content["metadata"],
             )
     return None
+
+
+def _cut(text: str, most_bytes: int) -> str:
+    """As much of the text as its JSON has room for."""
+    text = text[:most_bytes]
+    while text and len(json.dumps(text)) - len('""') > most_bytes:
+        text = text[: len(text) * 7 // 8]
+    return text

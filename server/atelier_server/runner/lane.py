@@ -16,6 +16,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from atelier_server.errors import InvalidArgument
 from atelier_server.runner.tensor_messages import padded
 
 SOCKET_NAME = "tensor.sock"
@@ -48,6 +49,23 @@ class Frame:
 def lane_beside(runner_socket: Path) -> Path:
     """The lane's socket, in the folder of the runner's other one."""
     return runner_socket.with_name(SOCKET_NAME)
+
+
+def check_size(what: str, header: bytes, parts: Sequence[NDArray[np.uint8]]) -> None:
+    """Refuses tensors whose frame the other side would not read: it ends the connection, and all calls on it.
+
+    Args:
+        what: "inputs" or "outputs".
+        header: The frame's.
+        parts: The frame's.
+
+    Raises:
+        InvalidArgument: They are too large.
+    """
+    size = len(header) + sum(len(part) for part in parts)
+    if size > MAX_FRAME_BYTES:
+        message = f"the {what} have {size} bytes together; at most {MAX_FRAME_BYTES} go to or from a model at once"
+        raise InvalidArgument(message, field=what)
 
 
 class FrameProtocol(asyncio.BufferedProtocol):

@@ -12,7 +12,7 @@ from atelier_server.backends.base import JobFailed, JobTensors
 from atelier_server.errors import AtelierError, Internal
 from atelier_server.runner import error_codec, tensor_messages
 from atelier_server.runner.engine import Engine
-from atelier_server.runner.lane import Frame, FrameProtocol, Kind
+from atelier_server.runner.lane import Frame, FrameProtocol, Kind, check_size
 from atelier_server.runner.outbox import Outbox
 
 _log = logging.getLogger(__name__)
@@ -97,7 +97,9 @@ class _Connection:
     async def _answer(self, frame: Frame) -> None:
         try:
             response, parts = await self._server.infer(frame)
-            self.protocol.send(Kind.RESPONSE, frame.call, response.SerializeToString(), parts)
+            header = response.SerializeToString()
+            check_size("outputs", header, parts)
+            self.protocol.send(Kind.RESPONSE, frame.call, header, parts)
         except AtelierError as error:
             self.protocol.send(Kind.ERROR, frame.call, error_codec.encode(error))
         except Exception:

@@ -321,6 +321,24 @@ def test_a_broken_device_ends_the_engine_at_once_and_its_jobs_are_lost_not_faile
     assert engine.stop(PATIENCE)
 
 
+def test_a_fault_in_admit_leaves_no_job_behind(backend: GatedBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    def admit(job: Job) -> None:
+        raise ZeroDivisionError
+
+    engine = Engine(lambda: backend)
+    engine.start()
+    wait_until(lambda: engine.status().state is EngineState.READY)
+    with monkeypatch.context() as patched:
+        patched.setattr(backend, "admit", admit)
+        with pytest.raises(ZeroDivisionError):
+            engine.submit(task("one"), Inbox())
+    inbox = Inbox()
+    engine.submit(task("one"), inbox)  # its id is free
+    backend.tickets.put(None)
+    assert inbox.next() == JobStep(0, 1, 1, 0.0)
+    assert engine.stop(PATIENCE)
+
+
 def test_what_admit_refuses_is_never_submitted(backend: GatedBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     def admit(job: Job) -> None:
         backend.threads.add(threading.current_thread().name)

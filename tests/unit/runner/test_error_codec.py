@@ -46,3 +46,15 @@ def test_the_largest_error_fits_into_a_trailer() -> None:
 @pytest.mark.parametrize("trailers", [None, [], [("x", "y")]])
 def test_no_trailer_no_error(trailers: list[tuple[str, str | bytes]] | None) -> None:
     assert error_codec.decode(trailers) is None
+
+
+@pytest.mark.parametrize("letter", ["字", "🖼", "\0", "a"])
+def test_an_error_fits_into_a_trailer_in_every_script(letter: str) -> None:
+    facts = {f"{n:03}" + letter * 100: letter * 200 for n in range(100)}
+    error = errors.InvalidArgument(letter * 5000, field=letter * 500, metadata=facts)
+    value = error_codec.encode(error)
+    assert len(value) < 6000
+    back = error_codec.decode([(error_codec.TRAILER, value)])
+    assert back is not None
+    assert back.message.startswith(letter * 100)
+    assert len(back.metadata) == 16
