@@ -9,24 +9,19 @@ from typing import Any
 import grpc
 import psutil
 import pytest
+from google.rpc import error_details_pb2
 
 from atelier.v1 import common_pb2, health_pb2, image_generation_pb2
 from atelier_server.executor.openai import OpenAIExecutor
 from atelier_server.frontend.app import subprocess_executor
 from atelier_server.testing import RunningServer, echo_server, write_echo_model
-from atelier_server.testing.openai_server import OpenAIServer, refusal, stalled
-from tests.integration.grpc_kit import failing, fields_at_fault, heard, images, request
+from atelier_server.testing.openai_server import OpenAIServer, Received, picture, refusal, stalled
+from tests.integration.grpc_kit import detail, failing, fields_at_fault, heard, images, request
 
-SHIPPED = Path(__file__).parents[2] / "models" / "openai_images" / "config.pbtxt"
+SHIPPED = Path(__file__).parents[3] / "models" / "openai_images" / "config.pbtxt"
 KEY = "sk-test-b7c1d9"
 SIGN = "a neon sign that says open late"
 UNSET = {"seed": None, "num_inference_steps": None}
-
-
-@pytest.fixture
-async def service() -> AsyncIterator[OpenAIServer]:
-    async with OpenAIServer() as running:
-        yield running
 
 
 @pytest.fixture
@@ -133,6 +128,33 @@ async def test_auto_goes_on_without_a_failing_service_and_then_leaves_it_alone(
     seen = await health(server)
     assert (seen.status, seen.models_available.dalle_3) == ("degraded", False)
     assert "the service fails" in " ".join(seen.reasons)
+
+
+async def test_auto_goes_nowhere_else_once_a_picture_is_paid_for_and_held_by_its_gate(
+    server: RunningServer, service: OpenAIServer
+) -> None:
+    finished = asyncio.Event()
+
+    async def fails_after_the_first(received: Received, writer: asyncio.StreamWriter) -> None:
+        await finished.wait()
+        await refusal(500, "server_error")(received, writer)
+
+    service.script(picture(), fails_after_the_first)
+    events: list[image_generation_pb2.GenerateResponse] = []
+
+    async def heard_until_it_failed() -> None:
+        held = request(prompt=SIGN, num_images=2, gate=common_pb2.GATE_RETRY, **UNSET)
+        async for event in images(server).Generate(held, timeout=20.0):
+            events.append(event)
+            if event.HasField("progress") and event.progress.step == event.progress.total_steps:
+                finished.set()
+
+    error = await failing(heard_until_it_failed())
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert detail(error, error_details_pb2.ErrorInfo).reason == "UPSTREAM_FAILED"
+    assert [event.started.model for event in events if event.HasField("started")] == ["openai_images"]
+    assert not any(event.HasField("image_chunk") for event in events)
+    assert len(service.requests) == 2
 
 
 @pytest.mark.parametrize(
