@@ -1,4 +1,4 @@
-"""Makes checkpoints and tokenizer in build/train from the shipped weights, so that training goes on where it once ended.
+"""Makes checkpoints and tokenizer in build/train from the shipped weights: training then goes on where it once ended.
 
     python training/resume.py && python training/train_unet.py --minutes 60
 
