@@ -184,6 +184,30 @@ async def test_a_step_that_never_ends_is_noticed(folder: Path) -> None:
     assert any("one step has taken more than 0.5 s" in reason for reason in changes)
 
 
+async def test_a_step_that_hangs_is_noticed_by_how_long_its_like_took(folder: Path) -> None:
+    """While the work is of a known kind; of a new kind nobody knows what a step takes."""
+    changes: list[str] = []
+    limits = dataclasses.replace(QUICK, least_stall_seconds=0.3)
+    executor = SubprocessExecutor(
+        echo_spec(hang_at_step=2, on_prompt="endless"),
+        "echo",
+        limits=limits,
+        on_change=lambda status: changes.append(status.reason),
+    )
+    async with started(executor):
+        assert isinstance((await run(executor, diffusion_task()))[-1], JobDone)
+        with pytest.raises(Unavailable) as caught:
+            await run(executor, diffusion_task(prompt="an endless cup"))
+        assert caught.value.reason == "RUNNER_LOST"
+        await wait_until(lambda: executor.status().restarts == 1 and executor.status().state == READY)
+        new = asyncio.create_task(run(executor, diffusion_task(prompt="an endless cup")))
+        await wait_until(lambda: executor.status().facts["stalled_seconds"] > 0.6)
+        assert executor.status().state == READY
+    assert any("one step has taken more than 0.3 s" in reason for reason in changes)
+    with pytest.raises(Unavailable):
+        await new
+
+
 async def test_an_engine_that_gives_up_is_replaced(folder: Path) -> None:
     async with started(executor_of(fail_at_step=1, on_prompt="broken")) as executor:
         for _ in range(3):

@@ -165,7 +165,9 @@ def test_the_pages_give_the_numbers_of_the_code() -> None:
     for words in (
         f"asks every {limits.heartbeat_seconds:g} s",
         f"silent for {limits.silence_seconds:g} s",
-        f"in one step for {limits.stall_seconds / 60:g} minutes",
+        f"{limits.stall_factor:g} times as long as its longest step",
+        f"no less than {limits.least_stall_seconds:g} s",
+        f"a step may take {limits.stall_seconds / 60:g} minutes",
         f"started again** after {limits.first_backoff_seconds:g} s",
         f"up to {limits.longest_backoff_seconds:g} s",
     ):

@@ -19,6 +19,7 @@ from atelier_server.executor.connected import ConnectedExecutor, OnChange
 from atelier_server.executor.environment import threads_of
 from atelier_server.executor.limits import Limits
 from atelier_server.executor.process import RunnerProcess
+from atelier_server.executor.stall import StallWatch
 
 _POLL_SECONDS = 0.05
 _LAST_WORDS_SECONDS = 0.5
@@ -177,7 +178,7 @@ class SubprocessExecutor(ConnectedExecutor):
 
     async def _watch(self, process: RunnerProcess) -> str:
         """Follows a READY runner until it fails, and says how."""
-        limits = self._limits
+        limits, stall = self._limits, StallWatch(self._limits)
         while not await process.wait_for_exit(limits.heartbeat_seconds, self._doubts):
             if self._doubts.is_set():
                 await process.wait_for_exit(_LAST_WORDS_SECONDS)
@@ -192,8 +193,9 @@ class SubprocessExecutor(ConnectedExecutor):
             self._learn(answer)
             if answer.state == UNAVAILABLE:
                 return answer.reason
-            if answer.facts.get("stalled_seconds", 0.0) > limits.stall_seconds:
-                return f"one step has taken more than {limits.stall_seconds:g} s"
+            overdue = stall.overdue(answer.facts)
+            if overdue is not None:
+                return f"one step has taken more than {overdue:.3g} s"
         return process.exit_reason or "its process ended"
 
     async def _why_in_doubt(self, process: RunnerProcess) -> str:

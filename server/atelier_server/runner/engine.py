@@ -9,9 +9,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Callable
 
 from atelier_server.backends.base import (
     Backend,
@@ -27,37 +25,15 @@ from atelier_server.backends.base import (
     device_failed,
 )
 from atelier_server.errors import AlreadyExists, AtelierError, Internal, ResourceExhausted, Unavailable
+from atelier_server.runner.engine_status import EngineState, EngineStatus
 from atelier_server.runner.followed import FollowedJob
+from atelier_server.runner.pace import Pace
 from atelier_server.telemetry.origin import working_for
 
 _log = logging.getLogger(__name__)
 
 MOST_FAILED_STEPS = 3
 """Failed steps, without a job done between them, after which the engine gives up."""
-
-
-class EngineState(StrEnum):
-    """Triton's words."""
-
-    LOADING = "LOADING"
-    READY = "READY"
-    UNAVAILABLE = "UNAVAILABLE"
-
-
-@dataclass(frozen=True, slots=True)
-class EngineStatus:
-    """How the engine is. `stalled_seconds` is the age of the backend call it is in, 0 between calls.
-
-    `counters`: jobs_total, aborts_total, failed_steps_total, steps_saved_total: steps that aborts made needless, and
-    steps_after_abort_total: steps that the backend computed for a job after its abort had been asked for (at most one a
-    picture).
-    """
-
-    state: EngineState
-    reason: str
-    stalled_seconds: float
-    backend: BackendStatus
-    counters: Mapping[str, int] = field(default_factory=dict)
 
 
 class Engine:
@@ -80,7 +56,8 @@ class Engine:
         self._reason = ""
         self._stopping = False
         self._failures = 0  # failed steps since a job was last done
-        self._call_began = 0.0
+        self._pace = Pace()
+        self._call_began = self._usual_seconds = 0.0
         self._backend_status = BackendStatus(device="", dtype="", waiting=0, running=0)
         self._counters: Counter[str] = Counter(
             jobs_total=0, aborts_total=0, failed_steps_total=0, steps_after_abort_total=0, steps_saved_total=0
@@ -118,6 +95,7 @@ class Engine:
             followed = self._followed[task.job_id] = FollowedJob(task)
             job = Job(task, lambda event: self._relay(job, publish, event), time.monotonic(), followed.spans)
             self._live[job.job_id] = job
+            self._pace.begins(task)
         try:
             backend.admit(job)  # without our lock: the backend publishes under its own
             with self._condition:
@@ -127,8 +105,8 @@ class Engine:
                 self._condition.notify()
         except BaseException:  # also what is a fault of the backend: nobody would end the job
             with self._condition:
-                self._live.pop(job.job_id, None)
-                self._followed.pop(job.job_id, None)
+                if self._live.get(job.job_id) is job:
+                    self._forget(job.job_id)
             raise
 
     def abort(self, job_id: str) -> None:
@@ -137,10 +115,10 @@ class Engine:
         A job that has ended, or that was never there, is left alone.
         """
         with self._condition:
-            if self._live.pop(job_id, None) is not None:
+            if job_id in self._live:
                 self._inbox.append(job_id)
                 self._counters["aborts_total"] += 1
-                self._counters["steps_saved_total"] += self._followed.pop(job_id).aborted()
+                self._counters["steps_saved_total"] += self._forget(job_id).aborted()
                 self._condition.notify()
 
     def status(self) -> EngineStatus:
@@ -148,7 +126,15 @@ class Engine:
         with self._condition:
             began = self._call_began
             stalled = time.monotonic() - began if began and self._state is EngineState.READY else 0.0
-            return EngineStatus(self._state, self._reason, stalled, self._backend_status, dict(self._counters))
+            return EngineStatus(
+                self._state, self._reason, stalled, self._usual_seconds, self._backend_status, dict(self._counters)
+            )
+
+    def _forget(self, job_id: str, *, done: bool = False) -> FollowedJob:
+        """Takes a job out that is live; the lock is held."""
+        self._pace.ends(job_id, done=done)
+        del self._live[job_id]
+        return self._followed.pop(job_id)
 
     def _check_submit(self, job_id: str) -> Backend:
         backend = self._check_ready()
@@ -173,7 +159,7 @@ class Engine:
                 return
             self._followed[job.job_id].observe(event)
             if isinstance(event, JobDone | JobTensors | JobFailed):
-                del self._live[job.job_id], self._followed[job.job_id]
+                self._forget(job.job_id, done=not isinstance(event, JobFailed))
             if isinstance(event, JobDone | JobTensors):
                 self._failures = 0
         publish(event)
@@ -228,11 +214,15 @@ class Engine:
         self._call_began = time.monotonic()
         try:
             self._take_inbox(backend)
+            with self._condition:
+                self._usual_seconds = self._pace.usual_seconds
             wait = backend.step()
             self._backend_status = backend.status()
             return wait
         finally:
-            self._call_began = 0.0
+            with self._condition:
+                self._pace.took(time.monotonic() - self._call_began)
+                self._call_began = self._usual_seconds = 0.0
 
     def _take_inbox(self, backend: Backend) -> None:
         while True:

@@ -42,7 +42,11 @@ class RunnerServicer(rpc.RunnerServiceServicer):
             device_memory_bytes=backend.device_memory_bytes,
             waiting=backend.waiting,
             running=backend.running,
-            facts={**backend.facts, "stalled_seconds": status.stalled_seconds},
+            facts={
+                **backend.facts,
+                "stalled_seconds": status.stalled_seconds,
+                "usual_seconds": status.usual_seconds,
+            },
             counters={**backend.counters, **status.counters},
             warnings=backend.warnings,
             histograms={name: messages.histogram(spread) for name, spread in backend.histograms.items()},

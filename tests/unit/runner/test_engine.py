@@ -28,7 +28,8 @@ from atelier_server.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from atelier_server.runner.engine import Engine, EngineState
+from atelier_server.runner.engine import Engine
+from atelier_server.runner.engine_status import EngineState
 from atelier_server.runner.loading import backend_factory
 
 PATIENCE = 10.0
