@@ -59,6 +59,7 @@ class OpenAIExecutor(Executor):
         self._places = Places(limits.max_concurrency)
         self._breaker = CircuitBreaker(limits.breaker_failures, limits.breaker_seconds)
         self._ledger = Ledger(limits.max_cost_per_call_usd, limits.max_cost_per_day_usd)
+        self._fixed_facts = self._what_never_changes()
 
     async def start(self) -> None:
         """Takes the key and makes ready to send; nothing is sent yet.
@@ -115,27 +116,27 @@ class OpenAIExecutor(Executor):
     async def diffuse(self, task: DiffusionTask) -> AsyncGenerator[JobEvent, None]:
         """See Executor. Closing it drops the requests; the service may bill them all the same."""
         upstream = self._ready_upstream()
-        self._ledger.check(self.cost(task))
-        if self._places.is_full(task.client, self._parameters.max_waiting):
-            raise ResourceExhausted(
-                f"{self._places.waiting} pictures wait for the image service; try again later",
-                reason="QUEUE_FULL",
-                retry_after_seconds=self._places.wait_seconds,
-            )
-        job = Job(task, upstream, self._dialect, self._parameters, self._places)
-        working = asyncio.create_task(job.run(), name=f"ask {self.spec.name}")
-        try:
-            yield JobQueued(self._places.waiting, self._places.wait_seconds)
-            while True:
-                event = await job.events.get()
-                if isinstance(event, Exception):
-                    raise self._noted(event)
-                yield event
-                if isinstance(event, JobDone):
-                    return
-        finally:
-            working.cancel()
-            await asyncio.wait([working])
+        with self._ledger.hold(self.cost(task)) as held:
+            if self._places.is_full(task.client, self._parameters.max_waiting):
+                raise ResourceExhausted(
+                    f"{self._places.waiting} pictures wait for the image service; try again later",
+                    reason="QUEUE_FULL",
+                    retry_after_seconds=self._places.wait_seconds,
+                )
+            job = Job(task, upstream, self._dialect, self._parameters, self._places, held)
+            working = asyncio.create_task(job.run(), name=f"ask {self.spec.name}")
+            try:
+                yield JobQueued(self._places.waiting, self._places.wait_seconds)
+                while True:
+                    event = await job.events.get()
+                    if isinstance(event, Exception):
+                        raise self._noted(event)
+                    yield event
+                    if isinstance(event, JobDone):
+                        return
+            finally:
+                working.cancel()
+                await asyncio.wait([working])
 
     def _ready_upstream(self) -> "Upstream":
         if self._upstream is None or self._state != READY:
@@ -151,7 +152,11 @@ class OpenAIExecutor(Executor):
         return error
 
     def _facts(self) -> dict[str, float]:
-        facts = {
+        facts = self._fixed_facts | {"seconds_per_picture": self._places.seconds_per_picture}
+        return facts | ({"budget_left_usd": self._ledger.left_today} if self._parameters.max_cost_per_day_usd else {})
+
+    def _what_never_changes(self) -> dict[str, float]:
+        facts: dict[str, float] = {
             "native_width": 1024,
             "native_height": 1024,
             "max_side": 3840,
@@ -159,11 +164,10 @@ class OpenAIExecutor(Executor):
             "default_steps": 1,
             "partial_images": self._dialect.partial_images,
             "max_cost_per_call_usd": self._parameters.max_cost_per_call_usd,
-            "seconds_per_picture": self._places.seconds_per_picture,
         }
         for quality, side in _SIDES.items():
             facts[f"picture_usd_{quality}"] = self._dialect.cost(side, side, quality, 0, self._parameters)
-        return facts | ({"budget_left_usd": self._ledger.left_today} if self._parameters.max_cost_per_day_usd else {})
+        return facts
 
     def _counters(self) -> dict[str, int]:
         if self._upstream is None:

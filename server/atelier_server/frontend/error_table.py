@@ -31,6 +31,8 @@ _CODES: dict[type[errors.AtelierError], StatusCode] = {
 _MESSAGE_CHARACTERS = 500
 _METADATA_CHARACTERS = 100
 _METADATA_ENTRIES = 12
+_LONGEST_DELAY_SECONDS = 365 * 86_400.0
+"""A Duration has an end, and whoever else decides on the time may name any."""
 
 
 def status_code(error: errors.AtelierError) -> StatusCode:
@@ -56,7 +58,7 @@ def rpc_status(error: errors.AtelierError, request_id: str) -> status_pb2.Status
         parts.append(details.QuotaFailure(violations=[quota]))
     if error.retry_after_seconds is not None:
         delay = duration_pb2.Duration()
-        delay.FromNanoseconds(round(error.retry_after_seconds * 1e9))
+        delay.FromNanoseconds(round(min(max(0.0, error.retry_after_seconds), _LONGEST_DELAY_SECONDS) * 1e9))
         parts.append(details.RetryInfo(retry_delay=delay))
     return status_pb2.Status(code=_number(status_code(error)), message=message, details=[_pack(part) for part in parts])
 

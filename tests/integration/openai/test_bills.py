@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from atelier_server.errors import DeadlineExceeded, ResourceExhausted
+from atelier_server.errors import AtelierError, DeadlineExceeded, ResourceExhausted
 from atelier_server.executor.openai import OpenAIExecutor
 from atelier_server.testing.openai_server import (
     OpenAIServer,
+    Received,
     Reply,
     encoded,
     file,
@@ -112,3 +113,55 @@ async def test_limits_of_money_hold(service: OpenAIServer) -> None:
         assert executor.status().facts["budget_left_usd"] == pytest.approx(0.08 - 2 * 0.0301)
         assert (await failure(executor)).reason == "SPEND_LIMIT"
         assert len(service.requests) == 2
+
+
+async def test_calls_side_by_side_keep_the_day_s_limit_together(service: OpenAIServer) -> None:
+    async for executor in started(service, max_cost_per_day_usd=0.08):
+        ends = await asyncio.gather(*(run(executor) for _ in range(10)), return_exceptions=True)
+        assert len(service.requests) == 2
+        refused = [end.reason for end in ends if isinstance(end, AtelierError)]
+        assert refused == ["SPEND_LIMIT"] * 8
+        assert executor.status().facts["budget_left_usd"] == pytest.approx(0.08 - 2 * 0.0301)
+
+
+async def test_what_a_call_did_not_cost_comes_back_to_the_day(service: OpenAIServer) -> None:
+    async for executor in started(service, max_cost_per_day_usd=0.08, max_concurrency=1):
+        service.script(refusal(400, "invalid_value", param="size"))
+        assert (await failure(executor, replace(TASK, seeds=(1, 2)))).reason == "UPSTREAM_REFUSED"
+        assert executor.status().counters["upstream_requests"] == 1, "nothing is asked for beside a failure"
+        left = executor.diffuse(TASK)
+        await anext(left)
+        assert executor.status().facts["budget_left_usd"] < 0.08
+        await left.aclose()
+        assert executor.status().facts["budget_left_usd"] == pytest.approx(0.08)
+
+
+async def test_the_counter_of_costs_never_falls(service: OpenAIServer, executor: OpenAIExecutor) -> None:
+    answered = asyncio.Event()
+
+    async def refused_later(received: Received, writer: asyncio.StreamWriter) -> None:
+        await answered.wait()
+        await refusal(400, "invalid_value", param="size")(received, writer)
+
+    service.script(refused_later)
+    failing = asyncio.create_task(failure(executor))
+    async with asyncio.timeout(PATIENCE):
+        while not service.requests:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    during = executor.status().counters["upstream_cost_microdollars"]
+    answered.set()
+    await failing
+    assert executor.status().counters["upstream_cost_microdollars"] >= during
+
+
+async def test_nobody_may_wait_where_max_waiting_is_0(service: OpenAIServer) -> None:
+    async for executor in started(service, max_concurrency=1, max_waiting=0):
+        await run(executor)
+        service.script(silence())
+        first = asyncio.create_task(run(executor))
+        async with asyncio.timeout(PATIENCE):
+            while len(service.requests) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert (await failure(executor)).reason == "QUEUE_FULL"
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)

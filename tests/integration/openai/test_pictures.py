@@ -54,8 +54,11 @@ async def test_partial_pictures_become_previews(service: OpenAIServer, executor:
     assert service.requests[1].body["partial_images"] == 1
 
 
-async def test_a_damaged_preview_does_not_cost_the_picture(service: OpenAIServer, executor: OpenAIExecutor) -> None:
-    service.script(streamed(1, partial_picture="R0lGODlhAQABAAAAACw="))
+@pytest.mark.parametrize("damaged", ["R0lGODlhAQABAAAAACw=", "no base64"])
+async def test_a_damaged_preview_does_not_cost_the_picture(
+    service: OpenAIServer, executor: OpenAIExecutor, damaged: str
+) -> None:
+    service.script(streamed(1, partial_picture=damaged))
     events = await run(executor, replace(TASK, preview_every=1))
     previews = [event.preview for event in events if isinstance(event, JobStep)]
     assert previews == [None, None]

@@ -4,12 +4,14 @@ import asyncio
 import time
 from dataclasses import replace
 
+import grpc
 import pytest
 
 from atelier_server.backends.base import JobDone
 from atelier_server.errors import ModerationBlocked, ResourceExhausted, Unavailable
 from atelier_server.executor.base import READY, UNAVAILABLE
 from atelier_server.executor.openai import OpenAIExecutor
+from atelier_server.frontend.error_table import rpc_status
 from atelier_server.testing.openai_server import OpenAIServer, Reply, file, picture, refusal, streamed
 from tests.integration.openai_kit import PATIENCE, TASK, failure, run, started
 
@@ -25,6 +27,16 @@ async def test_two_rate_limits_are_waited_out(service: OpenAIServer, executor: O
     assert done.usage is not None
     assert done.usage.upstream_calls == 3
     assert executor.status().counters["upstream_retries"] == 2
+
+
+@pytest.mark.parametrize("wish", ["inf", "999999999999999", "Fri, 31 Dec 99999 23:59:59 GMT"])
+async def test_no_pause_that_a_service_may_wish_breaks_the_answer(
+    service: OpenAIServer, executor: OpenAIExecutor, wish: str
+) -> None:
+    service.script(*[refusal(429, "rate_limit_exceeded", {"Retry-After": wish})] * 5)
+    error = await failure(executor)
+    assert error.reason == "UPSTREAM_RATE_LIMITED"
+    assert rpc_status(error, "id").code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
 
 
 async def test_retry_after_ms_goes_before_retry_after(service: OpenAIServer, executor: OpenAIExecutor) -> None:

@@ -58,6 +58,13 @@ def test_retry_delay_is_told_where_a_retry_makes_sense() -> None:
     assert detail(rpc_status(errors.Unavailable("never"), ""), details.RetryInfo) is None
 
 
+@pytest.mark.parametrize("seconds", [float("inf"), 1e300, 1e12])
+def test_a_delay_that_no_message_can_hold_is_cut(seconds: float) -> None:
+    retry = detail(rpc_status(errors.Unavailable("later", retry_after_seconds=seconds), ""), details.RetryInfo)
+    assert retry is not None
+    assert retry.retry_delay.ToSeconds() == 365 * 86_400
+
+
 def test_preconditions_and_quotas_have_their_own_details() -> None:
     broken = detail(rpc_status(errors.GateRefused("no picture passed"), ""), details.PreconditionFailure)
     assert broken is not None

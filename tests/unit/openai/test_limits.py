@@ -47,7 +47,9 @@ def test_retry_after_is_read_in_all_its_forms() -> None:
     assert retry_after_seconds({"retry-after": "-3"}) == 0.0
     date = email.utils.formatdate(time.time() + 100, usegmt=True)
     assert retry_after_seconds({"retry-after": date}) == pytest.approx(100, abs=2)
-    assert retry_after_seconds({"retry-after": "soon"}) is None
+    for unreadable in ("soon", "inf", "nan", "1e999", "Fri, 31 Dec 99999 23:59:59 GMT"):
+        assert retry_after_seconds({"retry-after": unreadable}) is None
+    assert retry_after_seconds({"retry-after-ms": "inf", "retry-after": "9"}) == 9.0
     assert retry_after_seconds({}) is None
 
 
@@ -80,28 +82,32 @@ def test_the_breaker_opens_tries_one_and_closes(clock: Clock) -> None:
     breaker.enter()
 
 
-def test_money_is_reserved_before_it_is_spent(clock: Clock) -> None:
+def test_money_is_held_before_it_is_spent(clock: Clock) -> None:
     ledger = Ledger(per_call=1.0, per_day=2.0, clock=clock)
-    with pytest.raises(ResourceExhausted, match="most for one call"):
-        ledger.check(1.01)
-    ledger.check(0.9)
-    ledger.reserve(0.9)
-    ledger.reserve(0.9)
-    with pytest.raises(ResourceExhausted) as caught:
-        ledger.check(0.3)
-    assert caught.value.reason == "SPEND_LIMIT"
-    assert caught.value.retry_after_seconds is not None
-    assert 0 < caught.value.retry_after_seconds <= 86_400
-    ledger.settle(0.9, 0.1)
-    ledger.check(0.3)
-    assert ledger.spent == pytest.approx(1.0)
-    clock.now += 86_400
-    ledger.check(1.0)
-    assert ledger.left_today == 2.0
+    with pytest.raises(ResourceExhausted, match="most for one call"), ledger.hold(1.01):
+        pass
+    with ledger.hold(0.9) as one, ledger.hold(0.9):
+        with pytest.raises(ResourceExhausted) as caught, ledger.hold(0.3):
+            pass
+        assert caught.value.reason == "SPEND_LIMIT"
+        assert caught.value.retry_after_seconds is not None
+        assert 0 < caught.value.retry_after_seconds <= 86_400
+        assert ledger.spent == 0.0, "what is held is not spent"
+        ledger.spend(0.1)
+        one.release(0.9)
+        one.release(0.9)
+        assert ledger.left_today == pytest.approx(2.0 - 0.9 - 0.1)
+    assert ledger.left_today == pytest.approx(1.9)
+    with ledger.hold(0.9) as over_midnight:
+        clock.now += 86_400
+        over_midnight.release(0.9)  # it failed and was not billed
+    assert ledger.left_today == pytest.approx(2.0), "the new day has no more than its limit"
+    assert ledger.spent == pytest.approx(0.1)
 
 
 def test_without_limits_nothing_is_refused() -> None:
-    Ledger(0.0, 0.0).check(1e9)
+    with Ledger(0.0, 0.0).hold(1e9) as held:
+        assert held.left == 1e9
 
 
 async def test_places_are_bounded_and_learn_their_pace() -> None:
@@ -186,7 +192,9 @@ async def test_clients_take_turns_at_the_places() -> None:
     assert order[:8].count("modest") >= 2
     assert order[:8].count("large") == 3
     assert set(order[8:]) <= {"greedy", "modest"}
-    assert places.is_full("greedy", 0)
+    assert not places.is_full("greedy", 0), "a place is free"
+    async with places.one("greedy"):
+        assert places.is_full("greedy", 0)
 
 
 async def test_who_gives_up_waiting_leaves_no_place_behind() -> None:

@@ -1,6 +1,7 @@
 """When a refused request is sent again: full jitter, and what the service itself asks for."""
 
 import email.utils
+import math
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -36,13 +37,25 @@ class Backoff:
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     """What retry-after-ms or Retry-After (seconds or a date) ask for; None where neither can be read."""
+    milliseconds, text = _number(headers.get("retry-after-ms", "")), headers.get("retry-after", "")
+    if milliseconds is not None:
+        return max(0.0, milliseconds / 1000.0)
+    seconds = _number(text)
+    return max(0.0, seconds) if seconds is not None else _until(text)
+
+
+def _number(text: str) -> float | None:
     try:
-        return max(0.0, float(headers["retry-after-ms"]) / 1000.0)
-    except (KeyError, ValueError):
-        pass
-    text = headers.get("retry-after", "")
-    try:
-        return max(0.0, float(text))
+        number = float(text)
     except ValueError:
-        date = email.utils.parsedate_tz(text)
-        return None if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _until(date: str) -> float | None:
+    """Seconds until a date; one that the calendar does not have is none."""
+    parsed = email.utils.parsedate_tz(date)
+    try:
+        return None if parsed is None else max(0.0, email.utils.mktime_tz(parsed) - time.time())
+    except (ValueError, OverflowError):
+        return None

@@ -24,7 +24,7 @@ def from_base64(text: str) -> bytes:
     """
     try:
         return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+    except (binascii.Error, ValueError, TypeError):
         raise damaged() from None
 
 
@@ -47,13 +47,13 @@ def decoded(data: bytes) -> Pixels:
         raise damaged() from None
 
 
-def preview_pixels(data: bytes, width: int, height: int) -> Pixels:
-    """A small unfinished picture in the shape of width × height: the middle of what the service sent.
+def preview_pixels(text: str, width: int, height: int) -> Pixels:
+    """A small unfinished picture in the shape of width × height: the middle of what the service sent in base64.
 
     Raises:
-        Unavailable: As for `decoded`.
+        Unavailable: As for `from_base64` and `decoded`.
     """
-    image = Image.fromarray(decoded(data))
+    image = Image.fromarray(decoded(from_base64(text)))
     scale = max(width / image.width, height / image.height)
     left, top = (image.width - width / scale) / 2, (image.height - height / scale) / 2
     shrink = min(1.0, PREVIEW_SIDE / max(width, height))

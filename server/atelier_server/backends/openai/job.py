@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from itertools import count
 from typing import TYPE_CHECKING
 
 from atelier_server.backends.base import DiffusionTask, JobDone, JobEvent, JobImage, JobStarted, JobStep, Pixels
@@ -9,6 +10,7 @@ from atelier_server.backends.openai.decode import preview_pixels
 from atelier_server.backends.openai.dialect import Dialect
 from atelier_server.backends.openai.parameters import Parameters
 from atelier_server.backends.openai.places import Places
+from atelier_server.backends.openai.spending import Hold
 from atelier_server.errors import Unavailable
 from atelier_server.types import Usage
 
@@ -20,7 +22,13 @@ class Job:
     """Asks for the pictures of a task side by side, as places allow; `events` ends with JobDone or an error."""
 
     def __init__(
-        self, task: DiffusionTask, upstream: "Upstream", dialect: Dialect, parameters: Parameters, places: Places
+        self,
+        task: DiffusionTask,
+        upstream: "Upstream",
+        dialect: Dialect,
+        parameters: Parameters,
+        places: Places,
+        held: Hold,
     ) -> None:
         self.events: asyncio.Queue[JobEvent | Exception] = asyncio.Queue()
         self._task = task
@@ -28,10 +36,12 @@ class Job:
         self._dialect = dialect
         self._parameters = parameters
         self._places = places
+        self._held = held
         self._arrived = time.monotonic()
         self._started: float | None = None
         self._partial_images = _partial_images(task, dialect)
         self._usage = Usage()
+        self._failed = False
 
     async def run(self) -> None:
         """Makes all pictures. The first that fails ends the job and the requests of the others."""
@@ -51,21 +61,27 @@ class Job:
     async def _picture(self, index: int) -> None:
         task, total = self._task, self._partial_images + 1
         deadline = self._arrived + task.timeout_seconds if task.timeout_seconds else None
+        estimate = self._dialect.task_cost(task, self._parameters)
+        heard = count(1)
         async with self._places.one(task.client, task.client_share):
+            if self._failed:  # the place is another picture's of this job, whose failure is about to end it all
+                return
             self._tell_start()
             begun = time.monotonic()
 
-            async def on_partial(number: int, file: bytes) -> None:
+            async def on_partial(text: str) -> None:
                 left = max(0.0, begun + self._places.seconds_per_picture - time.monotonic())
-                preview = await _preview(file, task)
-                self.events.put_nowait(JobStep(index, min(number + 1, total), total, left, preview))
+                preview = await _preview(text, task)
+                self.events.put_nowait(JobStep(index, min(next(heard), total - 1), total, left, preview))
 
-            answer = await self._upstream.picture(
-                self._dialect.arguments(task, self._parameters, self._partial_images),
-                self._dialect.task_cost(task, self._parameters),
-                deadline,
-                on_partial,
-            )
+            arguments = self._dialect.arguments(task, self._parameters, self._partial_images)
+            try:
+                answer = await self._upstream.picture(arguments, estimate, deadline, on_partial)
+            except Exception:
+                self._failed = True
+                raise
+            finally:
+                self._held.release(estimate)
         self._usage += answer.usage
         self.events.put_nowait(JobStep(index, total, total, 0.0))
         self.events.put_nowait(JobImage(index, answer.pixels))
@@ -84,8 +100,8 @@ def _partial_images(task: DiffusionTask, dialect: Dialect) -> int:
     return max(1, dialect.partial_images // task.preview_every)
 
 
-async def _preview(file: bytes, task: DiffusionTask) -> Pixels | None:
+async def _preview(text: str, task: DiffusionTask) -> Pixels | None:
     try:
-        return await asyncio.to_thread(preview_pixels, file, task.width, task.height)
+        return await asyncio.to_thread(preview_pixels, text, task.width, task.height)
     except Unavailable:  # an unfinished picture is no reason to lose the finished one
         return None

@@ -38,7 +38,9 @@ class Places:
         return self._held.total()
 
     def is_full(self, client: str, most: int) -> bool:
-        """Whether a client has `most` requests waiting, or all together have CROWD times as many."""
+        """Whether none may wait: a client has `most` requests waiting, or all together have CROWD times as many."""
+        if self.running < self._count and not self.waiting:
+            return False
         return len(self._queues.get(client, ())) >= most or self.waiting >= CROWD * most
 
     @asynccontextmanager

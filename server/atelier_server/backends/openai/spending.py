@@ -1,7 +1,8 @@
 """What is spent at a paid service, and the limits on it. Amounts are US dollars, estimated by configured prices."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from atelier_server.errors import ResourceExhausted
 
@@ -9,12 +10,14 @@ _DAY_SECONDS = 86_400
 
 
 class Ledger:
-    """Reserves a request's estimate before it is sent, so that requests side by side keep the limit together.
+    """Holds what calls under way may cost, so that calls side by side keep the day's limit together.
 
     Args:
         per_call: Most for one call; 0: no limit.
         per_day: Most for a UTC day; 0: no limit. Counted since the ledger was made.
         clock: Seconds since the epoch.
+
+    `spent` is what was spent since the ledger was made; it never falls.
     """
 
     def __init__(self, per_call: float, per_day: float, clock: Callable[[], float] = time.time) -> None:
@@ -23,20 +26,36 @@ class Ledger:
         self.spent = 0.0
         self._clock = clock
         self._day = self._today()
-        self._spent_today = 0.0
+        self._spent_today = self._held = 0.0
 
     @property
     def left_today(self) -> float:
-        """What may be spent today; infinity without a limit."""
+        """What may be spent today beside what is held; infinity without a limit."""
         self._turn()
-        return self.per_day - self._spent_today if self.per_day else float("inf")
+        return self.per_day - self._spent_today - self._held if self.per_day else float("inf")
 
-    def check(self, estimate: float) -> None:
-        """Refuses a call that would cost too much.
+    @contextmanager
+    def hold(self, estimate: float) -> Iterator["Hold"]:
+        """Keeps what a call may cost for the time of the block; what is released of it counts only if it was spent.
 
         Raises:
-            ResourceExhausted: It is over one of the limits.
+            ResourceExhausted: The call would cost too much.
         """
+        self._check(estimate)
+        held = Hold(self, estimate)
+        self._held += estimate
+        try:
+            yield held
+        finally:
+            held.release(held.left)
+
+    def spend(self, cost: float) -> None:
+        """Counts a request that was billed, or may have been."""
+        self._turn()
+        self._spent_today += cost
+        self.spent += cost
+
+    def _check(self, estimate: float) -> None:
         if self.per_call and estimate > self.per_call:
             raise ResourceExhausted(
                 f"the call would cost about ${estimate:.2f}, and ${self.per_call:.2f} is the most for one call; "
@@ -51,20 +70,23 @@ class Ledger:
                 retry_after_seconds=_DAY_SECONDS - self._clock() % _DAY_SECONDS,
             )
 
-    def reserve(self, estimate: float) -> None:
-        """Counts a request that is about to be sent."""
-        self._turn()
-        self._spent_today += estimate
-        self.spent += estimate
-
-    def settle(self, estimate: float, cost: float) -> None:
-        """Replaces the estimate of a request by what it cost."""
-        self._spent_today += cost - estimate
-        self.spent += cost - estimate
-
     def _turn(self) -> None:
         if self._day != self._today():
             self._day, self._spent_today = self._today(), 0.0
 
     def _today(self) -> int:
         return int(self._clock() // _DAY_SECONDS)
+
+
+class Hold:
+    """What one call may still cost: `left`."""
+
+    def __init__(self, ledger: Ledger, amount: float) -> None:
+        self._ledger = ledger
+        self.left = amount
+
+    def release(self, amount: float) -> None:
+        """Lets go of a part, because it was spent or will not be."""
+        amount = min(amount, self.left)
+        self.left -= amount
+        self._ledger._held -= amount

@@ -26,8 +26,8 @@ from atelier_server.types import Usage
 
 _log = logging.getLogger(__name__)
 
-OnPartial = Callable[[int, bytes], Awaitable[None]]
-"""Takes an unfinished picture's index, from 0, and its file."""
+OnPartial = Callable[[str], Awaitable[None]]
+"""Takes the base64 of an unfinished picture's file."""
 
 
 class _Tokens(Protocol):
@@ -91,7 +91,7 @@ class Upstream:
 
         Args:
             arguments: Of `images.generate`.
-            estimate: US dollars that it will cost.
+            estimate: US dollars that it will cost; whoever calls holds them.
             deadline: time.monotonic() at which nobody waits any more; None: never.
             on_partial: Hears of unfinished pictures.
 
@@ -118,7 +118,6 @@ class Upstream:
     ) -> Answer | Failure:
         """Sends one request; tells breaker and ledger how it ended."""
         self.counters.requests += 1
-        self._ledger.reserve(estimate)
         left = self._parameters.request_timeout_seconds
         is_callers = deadline is not None and deadline - time.monotonic() < left
         try:
@@ -127,15 +126,15 @@ class Upstream:
                     passed_on = dict(current_headers())  # the SDK adds them to its own
                     answer = await self._sent(arguments | {"extra_headers": passed_on}, on_partial, estimate)
         except asyncio.CancelledError:
-            self._breaker.abandoned()  # the service goes on and bills: the estimate stays in the ledger
+            self._abandoned(estimate)
             raise
         except Exception as error:
             if is_callers and isinstance(error, TimeoutError):
-                self._breaker.abandoned()
+                self._abandoned(estimate)
                 raise DeadlineExceeded("the deadline passed before the image service answered") from None
             return self._failed(judged(error, self._parameters.upstream_model), estimate)
         self._breaker.succeeded()
-        self._ledger.settle(estimate, answer.usage.estimated_cost_usd)
+        self._ledger.spend(answer.usage.estimated_cost_usd)
         return answer
 
     def _failed(self, failure: Failure, estimate: float) -> Failure:
@@ -144,9 +143,14 @@ class Upstream:
             self._breaker.failed()
         else:
             self._breaker.succeeded()
-        if not failure.may_be_billed:
-            self._ledger.settle(estimate, 0.0)
+        if failure.may_be_billed:
+            self._ledger.spend(estimate)
         return failure
+
+    def _abandoned(self, estimate: float) -> None:
+        """Nobody waits any more. The service goes on all the same, and bills."""
+        self._breaker.abandoned()
+        self._ledger.spend(estimate)
 
     async def _sent(self, arguments: dict[str, Any], on_partial: OnPartial, estimate: float) -> Answer:
         if arguments.get("stream"):
@@ -169,7 +173,7 @@ class Upstream:
         async with await self._sdk.images.generate(**arguments) as stream:
             async for event in stream:
                 if event.type == "image_generation.partial_image":
-                    await on_partial(event.partial_image_index, from_base64(event.b64_json))
+                    await on_partial(event.b64_json)
                 elif event.type == "image_generation.completed":
                     return await asyncio.to_thread(from_base64, event.b64_json), getattr(event, "usage", None)
         raise damaged()
