@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 
 from atelier_server.errors import NotFound
 from atelier_server.repository.repository import ModelEntry
@@ -17,6 +17,8 @@ from atelier_server.repository.state import (
     still_reading,
     summarize,
 )
+
+T = TypeVar("T")
 
 WATCH_SECONDS = 0.5
 """How often the instances are looked at for changes that nobody asked for, such as a crash."""
@@ -53,7 +55,7 @@ class Catalog(Generic[InstanceT]):
         self._models: dict[str, Slot[InstanceT]] = {}
         self._listeners: list[Callable[[ModelState[InstanceT]], None]] = []
         self._told: dict[str, tuple[str, str]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def get(self, name: str, version: str = "") -> InstanceT:
         """The least loaded ready instance of a model; the newest version unless one is named.
@@ -146,7 +148,8 @@ class Catalog(Generic[InstanceT]):
             for listener in self._listeners:
                 listener(seen)
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task

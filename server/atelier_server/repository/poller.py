@@ -34,6 +34,10 @@ class Poller:
                 await self.look()
             except (AtelierError, OSError) as error:  # the next look may find the repository again
                 LOG.warning("the model repository cannot be read: %s", error)
+            except (
+                Exception
+            ):  # a fault at one look must not end all later ones, nor be heard of at the server's end only
+                LOG.exception("a look at the model repository failed")
 
     async def look(self) -> None:
         """Looks once. A model that could not be loaded is tried again only when its files change."""

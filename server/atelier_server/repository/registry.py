@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 from atelier_server.backends.base import ModelSpec
 from atelier_server.errors import AtelierError, FailedPrecondition, Internal, InvalidArgument, NotFound
@@ -80,6 +81,7 @@ class Registry(Catalog[InstanceT]):
 
     async def stop_all(self) -> None:
         """Ends every instance at once."""
+        await asyncio.sleep(0)  # a task that is cancelled before it began would never come to its clearing up
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -123,6 +125,8 @@ class Registry(Catalog[InstanceT]):
         """Loads a model; a failure goes to the log and stays in its state."""
         try:
             await self.load_now(name)
+        except OSError as error:  # its folder went while it was read
+            LOG.error("model %s cannot be read: %s", name, error)
         except AtelierError as error:
             provided = name not in self._models or self._models[name].entry.provided
             LOG.log(logging.ERROR if provided else logging.INFO, "model %s is not loaded: %s", name, error.message)
@@ -136,59 +140,76 @@ class Registry(Catalog[InstanceT]):
             for part in entry.parts if with_its_parts and not entry.problem else ():
                 if part not in self._loaded():
                     await self.load_now(part, with_its_parts=True)
-            return await self._replace(self._models.setdefault(name, Slot(entry)), entry)
+            async with self._locked(lambda: self._models.setdefault(name, Slot(entry))) as model:
+                try:
+                    return await self._replace(model, entry)
+                finally:
+                    await self._lay_aside(model)
         except BaseException:
             discard(entry)
-            await self._lay_aside(entry)
             raise
+
+    @asynccontextmanager
+    async def _locked(self, find: Callable[[], Slot[InstanceT]]) -> AsyncIterator[Slot[InstanceT]]:
+        """A model's slot, locked. While it is waited for it may be given up, and then another one is found."""
+        while True:
+            model = find()
+            async with model.lock:
+                if self._models.get(model.entry.name) is model:
+                    yield model
+                    return
 
     def _read(self, name: str, override: Override | None) -> ModelEntry:
         return self._overrides.entry(self.repository, name, override) if override else self.repository.find(name)
 
     async def _replace(self, model: Slot[InstanceT], entry: ModelEntry) -> ModelState[InstanceT]:
-        """Starts what the entry describes, and retires what ran until then."""
-        async with model.lock:
-            if entry.problem:
-                if not model.instances:
-                    model.entry = entry
-                    self._set(model, UNAVAILABLE, entry.problem)
-                refused: ModelState[InstanceT] = ModelState(entry, UNAVAILABLE, entry.problem)
-                raise refused.refusal()
-            try:
-                fresh = await self._start(model, entry)
-                refuse_circle(entry, self._loaded())  # nothing of an ensemble needs to be stopped
-            except AtelierError as error:
-                self._set(model, UNAVAILABLE, error.message)
-                raise
-            except asyncio.CancelledError:
-                self._set(model, UNAVAILABLE, "loading was cancelled")
-                raise
-            replaced, model.instances = model.instances, fresh
-            before, model.entry = model.entry, entry
-            self._set(model, READY, "")
-            LOG.info("model %s is ready: version %s, %d instances", entry.name, model.seen().version, len(fresh))
-            if replaced:
-                self._spawn(self._retire(replaced, before))
-            return model.seen()
+        """Starts what the entry describes, and retires what ran until then. The lock is held."""
+        if entry.problem:
+            if not model.instances:
+                model.entry = entry
+                self._set(model, UNAVAILABLE, entry.problem)
+            refused: ModelState[InstanceT] = ModelState(entry, UNAVAILABLE, entry.problem)
+            raise refused.refusal()
+        try:
+            fresh = await self._start(model, entry)
+            refuse_circle(entry, self._loaded())  # nothing of an ensemble needs to be stopped
+        except AtelierError as error:
+            self._set(model, UNAVAILABLE, error.message)
+            raise
+        except asyncio.CancelledError:
+            self._set(model, UNAVAILABLE, "loading was cancelled")
+            raise
+        replaced, model.instances = model.instances, fresh
+        before, model.entry = model.entry, entry
+        self._set(model, READY, "")
+        LOG.info("model %s is ready: version %s, %d instances", entry.name, model.seen().version, len(fresh))
+        if replaced:
+            self._spawn(self._retire(replaced, before))
+        return model.seen()
 
-    async def _lay_aside(self, entry: ModelEntry) -> None:
-        """Sees the repository's own model again when what a load request brought is gone."""
-        model = self._models.get(entry.name)
-        if entry.temporary is None or model is None or model.entry is not entry:
+    async def _lay_aside(self, model: Slot[InstanceT]) -> None:
+        """Sees the repository's own model again when what a load request brought is gone. The lock is held."""
+        if model.entry.temporary is None or model.instances:
             return
         try:
-            model.entry = await asyncio.to_thread(self.repository.find, entry.name)
+            model.entry = await asyncio.to_thread(self.repository.find, model.entry.name)
         except NotFound:
-            del self._models[entry.name]
+            del self._models[model.entry.name]
+        except AtelierError as error:
+            LOG.warning("model %s: %s", model.entry.name, error.message)
 
     async def _retire(self, instances: Sequence[InstanceT], entry: ModelEntry) -> None:
-        await retire(instances, self._retire_timeout_seconds)
-        discard(entry)
+        try:
+            await retire(instances, self._retire_timeout_seconds)
+        finally:
+            discard(entry)
 
     async def unload_now(self, name: str) -> ModelState[InstanceT]:
-        """As `unload`, whatever the control mode."""
-        model = self._find(name)
-        async with model.lock:
+        """As `unload`, whatever the control mode. It goes on when nobody waits any more: calls may be running."""
+        return await asyncio.shield(self._spawn(self._unload(name)))
+
+    async def _unload(self, name: str) -> ModelState[InstanceT]:
+        async with self._locked(lambda: self._find(name)) as model:
             self._set(model, UNLOADING, "it is being unloaded")
             try:
                 await self._retire(model.instances, model.entry)
@@ -198,13 +219,14 @@ class Registry(Catalog[InstanceT]):
                 for user in users_of(name, self._loaded()):  # they go with it, on request, which is no failure
                     self._models[user].was_ready = False
                 self._set(model, UNAVAILABLE, "unloaded")
-            await self._lay_aside(model.entry)
+            await self._lay_aside(model)
             return model.seen()
 
     async def forget(self, name: str) -> None:
-        """Unloads a model that the repository no longer has."""
-        await self.unload_now(name)
-        del self._models[name]
+        """Unloads a model that the repository no longer has; it may be gone already."""
+        if name in self._models:
+            await self.unload_now(name)
+            self._models.pop(name, None)
 
     def _check_control(self) -> None:
         if self.control_mode != "explicit":

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from atelier_server.errors import AtelierError
 from atelier_server.repository.state import Instance
@@ -12,19 +12,29 @@ IDLE_LOOKS = 3
 IDLE_LOOK_SECONDS = 0.1
 
 
-async def retire(instances: Iterable[Instance], timeout_seconds: float) -> None:
-    """Stops every instance when it is idle, or when the time is over. A lost one is stopped at once."""
-    await asyncio.gather(*(_retire_one(instance, timeout_seconds) for instance in instances))
+async def retire(instances: Sequence[Instance], timeout_seconds: float) -> None:
+    """Stops every instance when it is idle, or when the time is over. A lost one is stopped at once.
 
+    Cancelled, it stops at once what is left.
+    """
+    left = {id(instance): instance for instance in instances}
 
-async def _retire_one(instance: Instance, timeout_seconds: float) -> None:
+    async def retire_one(instance: Instance) -> None:
+        await _idle(instance, timeout_seconds)
+        if left.pop(id(instance), None) is not None:
+            await asyncio.shield(instance.stop())
+
     try:
-        with contextlib.suppress(TimeoutError, AtelierError):
-            async with asyncio.timeout(timeout_seconds):
-                idle = 0
-                while idle < IDLE_LOOKS:
-                    await asyncio.sleep(IDLE_LOOK_SECONDS)
-                    status = await instance.refresh()
-                    idle = 0 if status.waiting or status.running or status.calls else idle + 1
+        await asyncio.gather(*map(retire_one, instances))
     finally:
-        await asyncio.shield(instance.stop())
+        await asyncio.shield(asyncio.gather(*(instance.stop() for instance in left.values())))
+
+
+async def _idle(instance: Instance, timeout_seconds: float) -> None:
+    with contextlib.suppress(TimeoutError, AtelierError):
+        async with asyncio.timeout(timeout_seconds):
+            idle = 0
+            while idle < IDLE_LOOKS:
+                await asyncio.sleep(IDLE_LOOK_SECONDS)
+                status = await instance.refresh()
+                idle = 0 if status.waiting or status.running or status.calls else idle + 1

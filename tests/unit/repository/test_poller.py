@@ -5,10 +5,14 @@ import os
 import shutil
 from collections.abc import Callable
 
+import pytest
+
 from atelier_server.errors import FailedPrecondition
 from atelier_server.repository.poller import Poller
 from atelier_server.repository.registry import Registry
+from atelier_server.repository.repository import ModelEntry
 from tests.unit.repository.conftest import AddModel, Factory, FakeInstance
+from tests.unit.repository.test_registry import until
 
 MakeRegistry = Callable[..., Registry[FakeInstance]]
 
@@ -58,6 +62,44 @@ async def test_a_model_that_fails_is_tried_again_when_its_files_change(
     (folder / "1" / "weights").write_bytes(b"whole")
     await poller.look()
     assert registry.state("a").state == "READY"
+    await registry.stop_all()
+
+
+async def test_a_model_that_vanishes_while_it_is_read_does_not_stop_the_others(
+    make_registry: MakeRegistry, add_model: AddModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = make_registry(control_mode="poll")
+    await registry.start_all()
+    poller = Poller(registry)
+    ghost = add_model("ghost")
+    scan = registry.repository.scan
+
+    def vanishing() -> list[ModelEntry]:
+        found = scan()
+        shutil.rmtree(ghost, ignore_errors=True)
+        return found
+
+    monkeypatch.setattr(registry.repository, "scan", vanishing)
+    await poller.look()
+    add_model("b")
+    await poller.look()
+    assert [state.name for state in registry.models()] == ["b"]
+    await registry.stop_all()
+
+
+async def test_a_look_that_fails_is_not_the_last(
+    make_registry: MakeRegistry, add_model: AddModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = make_registry(control_mode="poll")
+    await registry.start_all()
+    with monkeypatch.context() as patched:
+        patched.setattr(registry.repository, "scan", lambda: 1 // 0)
+        polling = asyncio.create_task(Poller(registry).run(0.01))
+        await until(lambda: "a look at the model repository failed" in caplog.text)
+    add_model("late")
+    await until(lambda: [state.state for state in registry.models()] == ["READY"])
+    polling.cancel()
+    await asyncio.wait({polling})
     await registry.stop_all()
 
 

@@ -13,6 +13,7 @@ from atelier_server.errors import (
     NotFound,
     Unavailable,
 )
+from atelier_server.repository.overrides import Override
 from atelier_server.repository.registry import Registry
 from tests.unit.repository.conftest import AddModel, Factory, FakeInstance
 
@@ -291,6 +292,77 @@ async def test_unload_waits_for_running_calls_but_not_for_ever(
     await unloading
     assert factory.made[0].stops == 1
     await registry.stop_all()
+
+
+GUEST = Override('{"backend": "echo"}', {"1/weights": b"x"})
+"""A model that comes with its load request, and is none of the repository."""
+
+
+async def test_a_load_that_waited_for_one_that_failed_is_not_lost(
+    make_registry: MakeRegistry, factory: Factory
+) -> None:
+    """The failed one takes the model's place away, which was made for it alone."""
+    registry = make_registry(control_mode="explicit")
+    await registry.start_all()
+    factory.held, factory.failures = {"guest"}, {"guest": FailedPrecondition("broken")}
+    first = asyncio.create_task(registry.load("guest", GUEST))
+    await until(lambda: len(factory.made) == 1)
+    factory.held, factory.failures = set(), {}
+    second = asyncio.create_task(registry.load("guest", GUEST))
+    await asyncio.sleep(0.05)
+    factory.made[0].may_start.set()
+    with pytest.raises(FailedPrecondition, match="broken"):
+        await first
+    assert (await second).state == "READY"
+    assert registry.get("guest") is factory.made[1]
+    await registry.stop_all()
+    assert factory.made[1].stops == 1
+
+
+async def test_unloads_side_by_side_agree(make_registry: MakeRegistry, factory: Factory) -> None:
+    registry = make_registry(control_mode="explicit", retire_timeout_seconds=0)
+    await registry.start_all()
+    await registry.load("guest", GUEST)
+    results = await asyncio.gather(*(registry.unload("guest") for _ in range(3)), return_exceptions=True)
+    assert [type(result) for result in results[1:]] == [NotFound, NotFound], "it was gone with the first"
+    assert states(registry) == {}
+    await registry.stop_all()
+
+
+async def test_who_stops_waiting_for_an_unload_does_not_end_the_running_calls(
+    make_registry: MakeRegistry, factory: Factory
+) -> None:
+    registry = make_registry(control_mode="explicit")
+    await registry.start_all()
+    files = (await registry.load("guest", GUEST)).entry.temporary
+    assert files is not None
+    factory.made[0].become(running=1)
+    unloading = asyncio.create_task(registry.unload("guest"))
+    await until(lambda: states(registry) == {"guest": "UNLOADING"})
+    unloading.cancel()
+    await asyncio.wait([unloading])
+    assert factory.made[0].stops == 0
+    factory.made[0].become(running=0)
+    await until(lambda: states(registry) == {})
+    assert factory.made[0].stops == 1
+    assert not files.exists()
+    await registry.stop_all()
+
+
+async def test_the_end_of_the_server_removes_what_load_requests_brought(
+    make_registry: MakeRegistry, factory: Factory
+) -> None:
+    registry = make_registry(control_mode="explicit")
+    await registry.start_all()
+    old = (await registry.load("guest", GUEST)).entry.temporary
+    factory.made[0].become(running=1)
+    new = (await registry.load("guest", GUEST)).entry.temporary
+    await registry.stop_all()
+    assert old is not None
+    assert new is not None
+    assert [one.stops for one in factory.made] == [1, 1]
+    assert not old.exists(), "it was being replaced, and still at work"
+    assert not new.exists()
 
 
 async def test_listeners_hear_of_every_change_also_of_crashes(
