@@ -252,11 +252,26 @@ async def test_traced_requests_leave_a_line(server: RunningServer, caplog: pytes
     assert (await trace(server, "echo", trace_level=""))["trace_level"] == ["TIMESTAMPS"]
 
 
+@pytest.mark.usefixtures("log_level")
+async def test_requests_for_models_that_nobody_knows_are_counted_together(
+    server: RunningServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "atelier_server")
+    await trace(server, trace_level="TIMESTAMPS", trace_rate="3")
+    for index in range(3):
+        error = await failing(stub(server).ModelInfer(pb.ModelInferRequest(model_name=f"none{index}" * 50)))
+        assert error.code() is grpc.StatusCode.NOT_FOUND
+    [line] = [record.getMessage() for record in caplog.records if record.getMessage().startswith("trace ")]
+    assert "outcome=failed" in line
+    assert len(line) < 250
+
+
 @pytest.mark.parametrize(
     ("settings", "code"),
     [
         ({"trace_level": "TENSORS"}, "INVALID_ARGUMENT"),
         ({"trace_rate": "0"}, "INVALID_ARGUMENT"),
+        ({"trace_rate": "9" * 5000}, "INVALID_ARGUMENT"),
         ({"trace_count": "many"}, "INVALID_ARGUMENT"),
         ({"trace_everything": "1"}, "INVALID_ARGUMENT"),
         ({"trace_file": "/etc/passwd"}, "UNIMPLEMENTED"),

@@ -149,7 +149,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     outcome.reason = Internal.reason
                     logger.exception("unexpected error in %s", method)
                     message = f"the server failed; its log has the reason under request id {request_id.get()}"
-                    await _abort(context, Internal(message))
+                    await self._tell(context, Internal(message))
 
         return handle
 

@@ -66,6 +66,7 @@ def _check_ranges(request: GenerateRequest) -> None:
         ("brand_threshold", request.brand_threshold, 0, 1),
         ("max_attempts", request.max_attempts, 1, 10),
         ("output_quality", request.output_quality, 1, 100),
+        ("preview.every_n_steps", request.preview.every_n_steps, 0, 2**32 - 1),
         ("preview.max_side", request.preview.max_side, 16, 1024),
     ]
     for field, value, low, high in ranges:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from atelier_server.frontend.kserve.response_cache import ResponseCache, request_key
+from atelier_server.frontend.kserve.tensors import bytes_array
 from atelier_server.repository.repository import ModelEntry
 
 ENTRY = ModelEntry("m", Path(), None)
@@ -24,6 +25,23 @@ def test_equal_requests_have_one_key_and_others_have_their_own() -> None:
         request_key("m", "1", {"x": X, "y": X}, ("a",)),
     ]
     assert len({same, *others}) == 8
+
+
+def test_texts_are_told_apart_by_what_they_say() -> None:
+    texts = [[b"a bag", b""], [b"a", b" bag"], [b"a ba", b"g"], [b"another", b"one"]]
+    keys = [request_key("m", "1", {"x": bytes_array(pair)}, ()) for pair in texts]
+    assert len(set(keys)) == len(texts)
+    same = bytes("a bag", "ascii") + b"", bytes(0)
+    assert request_key("m", "1", {"x": bytes_array(same)}, ()) == keys[0]
+
+
+def test_long_texts_take_their_room() -> None:
+    cache = ResponseCache(capacity_bytes=4000)
+    for key in (b"a", b"b", b"c", b"d", b"e"):
+        cache.put(key, ENTRY, {"y": bytes_array([b"x" * 800])})
+    assert sum(cache.get(key, ENTRY) is not None for key in (b"a", b"b", b"c", b"d", b"e")) == 4
+    cache.put(b"large", ENTRY, {"y": bytes_array([b"x" * 3000])})
+    assert cache.get(b"large", ENTRY) is None
 
 
 def test_a_model_that_is_loaded_anew_starts_without_any() -> None:

@@ -7,7 +7,7 @@ from contextlib import aclosing
 import pytest
 
 from atelier_server._generated.atelier.kserve import grpc_service_pb2 as pb
-from atelier_server.errors import NotFound
+from atelier_server.errors import Internal, NotFound
 from atelier_server.frontend.kserve.stream import MOST_AT_ONCE, InferStream
 
 
@@ -53,6 +53,19 @@ async def test_only_so_many_requests_are_under_way() -> None:
         ids |= {message.infer_response.id async for message in messages}
     assert len(ids) == MOST_AT_ONCE * 2
     assert answers.most_running == MOST_AT_ONCE
+
+
+async def test_a_stream_that_cannot_be_read_on_ends(caplog: pytest.LogCaptureFixture) -> None:
+    async def broken() -> AsyncIterator[pb.ModelInferRequest]:
+        yield pb.ModelInferRequest(id="first")
+        raise ZeroDivisionError("a secret")
+
+    stream = InferStream(Answers(), fail_on_error=False)
+    with pytest.raises(Internal) as caught:
+        async with asyncio.timeout(5), aclosing(stream.run(broken())) as messages:
+            await anext(messages)
+    assert "secret" not in caught.value.message
+    assert "could not be read" in caplog.text
 
 
 async def test_closing_a_stream_cancels_what_is_under_way() -> None:

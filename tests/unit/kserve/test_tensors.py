@@ -116,6 +116,12 @@ def test_an_element_longer_than_its_data_is_refused() -> None:
         from_raw("x", "BYTES", [2], struct.pack("<I", 1) + b"a" + struct.pack("<I", 2**31) + b"b")
 
 
+def test_no_more_elements_are_read_than_the_shape_has() -> None:
+    raw = struct.pack("<I", 0) * 2 + struct.pack("<I", 2**31)  # the third one would be refused by its length
+    with pytest.raises(InvalidArgument, match="more than the 2 of its shape"):
+        from_raw("x", "BYTES", [2], raw)
+
+
 def test_the_configurations_words_are_the_protocols() -> None:
     words = {datatype_of_config(number) for name, number in DataType.items() if name != "TYPE_INVALID"}
     assert words == {*DTYPES, "BYTES", "BF16"}

@@ -34,6 +34,8 @@ GOOD = GenerateRequest("a red handbag")
         ("max_attempts", {"max_attempts": 11}),
         ("output_quality", {"output_quality": 0}),
         ("preview.max_side", {"preview": PreviewOptions(1, 8)}),
+        ("preview.every_n_steps", {"preview": PreviewOptions(2**32)}),
+        ("preview.every_n_steps", {"preview": PreviewOptions(-1)}),
         ("width", {"width": 1000, "height": 1000}),
         ("width", {"width": 8192, "height": 8192}),
         ("height", {"width": 512}),

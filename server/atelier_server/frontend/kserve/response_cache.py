@@ -5,11 +5,14 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from atelier_server.frontend.kserve.tensors import Array
+from atelier_server.frontend.kserve.tensors import BYTES, Array, to_raw
 from atelier_server.repository.repository import ModelEntry
 
 CAPACITY_BYTES = 64 * 2**20
 """Of all models together; what was not asked for longest goes first."""
+
+_TEXT_BYTES = 33
+"""What Python's own description of a text takes."""
 
 Outputs = Mapping[str, Array]
 
@@ -42,7 +45,7 @@ class ResponseCache:
 
     def put(self, key: bytes, entry: ModelEntry, outputs: Outputs) -> None:
         """Keeps outputs; nothing that takes more than a quarter of the room."""
-        size = sum(array.nbytes for array in outputs.values())
+        size = sum(map(_size, outputs.values()))
         if size > self._capacity // 4:
             return
         self._drop(key)
@@ -57,9 +60,15 @@ class ResponseCache:
 
 
 def request_key(model: str, version: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> bytes:
-    """Equal for requests whose answers are; `inputs` hold numbers."""
+    """Equal for requests whose answers are."""
     digest = hashlib.sha256(repr((model, version, sorted(outputs))).encode())
     for name, array in sorted(inputs.items()):
         digest.update(repr((name, array.dtype.str, array.shape)).encode())
-        digest.update(array.tobytes())
+        digest.update(to_raw(array, BYTES) if array.dtype == object else array.tobytes())
     return digest.digest()
+
+
+def _size(array: Array) -> int:
+    """Bytes; an array of texts itself holds only where they are."""
+    texts = sum(_TEXT_BYTES + len(text) for text in array.flat) if array.dtype == object else 0
+    return array.nbytes + texts

@@ -216,8 +216,9 @@ class InferenceServicer(rpc.GRPCInferenceServiceServicer):
 
     @contextmanager
     def _traced(self, request: pb.ModelInferRequest) -> Iterator[None]:
-        if not self._traces.wants(request.model_name):
-            with unrecorded(self._traces.rules(request.model_name)):
+        model = request.model_name if self._targets.knows(request.model_name) else ""  # names are not strangers' to add
+        if not self._traces.wants(model):
+            with unrecorded(self._traces.rules(model)):
                 yield
             return
         began, outcome = time.perf_counter(), "failed"

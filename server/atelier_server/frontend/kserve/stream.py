@@ -64,6 +64,10 @@ class InferStream:
         except AtelierError as error:
             await self._ready.put(error)
             return
+        except Exception:
+            logger.exception("a stream of inferences could not be read")
+            await self._ready.put(Internal("the server failed; its log has the reason"))
+            return
         if self._tasks:
             await asyncio.wait(set(self._tasks))
         await self._ready.put(None)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from atelier_server.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from atelier_server.errors import AtelierError, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from atelier_server.executor.base import READY, Executor
 from atelier_server.frontend.kserve.signature import Signature, Signatures
 from atelier_server.repository.registry import Registry
@@ -66,6 +66,14 @@ class Targets:
         if version and version not in state.versions and int(version) not in state.entry.versions:
             raise _unknown(name, version)
         return state
+
+    def knows(self, name: str) -> bool:
+        """Whether the repository has a model of this name."""
+        try:
+            self._registry.state(name)
+        except AtelierError:
+            return False
+        return True
 
     def signature(self, state: ModelState[Executor]) -> Signature:
         """What a model takes and gives."""

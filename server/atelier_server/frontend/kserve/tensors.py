@@ -100,7 +100,7 @@ def from_raw(name: str, datatype: str, shape: Sequence[int], data: bytes) -> Arr
     """
     expected = byte_size(name, datatype, shape)
     if expected is None:
-        return _from_elements(name, shape, _split_bytes(name, data))
+        return _from_elements(name, shape, _split_bytes(name, data, count_elements(name, shape)))
     if len(data) != expected:
         raise InvalidArgument(
             f"input byte size mismatch for input '{name}'. Expected {expected}, got {len(data)}", field=name
@@ -124,7 +124,7 @@ def from_contents(name: str, datatype: str, shape: Sequence[int], contents: pb.I
             raise InvalidArgument(f"input '{name}' is {datatype}; give {field}, not {other.name}", field=name)
     elements = getattr(contents, field)
     if datatype == BYTES:
-        return _from_elements(name, shape, list(elements))
+        return _from_elements(name, shape, elements)
     expected = count_elements(name, shape)
     if len(elements) != expected:
         raise InvalidArgument(
@@ -156,19 +156,24 @@ def bytes_array(elements: Sequence[bytes]) -> Array:
     return array
 
 
-def _from_elements(name: str, shape: Sequence[int], elements: list[bytes]) -> Array:
+def _from_elements(name: str, shape: Sequence[int], elements: Sequence[bytes]) -> Array:
     expected = count_elements(name, shape)
     if len(elements) != expected:
         raise InvalidArgument(
             f"unexpected number of string elements {len(elements)} for input '{name}', expecting {expected}", field=name
         )
-    return bytes_array(elements).reshape(shape)
+    return bytes_array(list(elements)).reshape(shape)
 
 
-def _split_bytes(name: str, data: bytes) -> list[bytes]:
+def _split_bytes(name: str, data: bytes, expected: int) -> list[bytes]:
     elements: list[bytes] = []
     offset = 0
     while offset < len(data):
+        if len(elements) == expected:  # millions of empty ones must not keep the event loop busy
+            raise InvalidArgument(
+                f"unexpected number of string elements for input '{name}': more than the {expected} of its shape",
+                field=name,
+            )
         end = offset + _LENGTH.size
         if end > len(data) or end + _LENGTH.unpack_from(data, offset)[0] > len(data):
             raise InvalidArgument(

@@ -20,6 +20,7 @@ DEFAULTS: dict[str, tuple[str, ...]] = {
     "trace_mode": ("triton",),
 }
 LEVELS = ("OFF", "TIMESTAMPS")
+MOST_DIGITS = 18
 
 logger = logging.getLogger(__name__)
 
@@ -91,8 +92,8 @@ def log_trace(request: pb.ModelInferRequest, milliseconds: float, outcome: str) 
     """Writes the line of one request."""
     logger.info(
         "trace model=%s version=%s id=%s outcome=%s inputs=%d took=%.3f ms",
-        request.model_name,
-        request.model_version or "newest",
+        request.model_name[:100],
+        request.model_version[:20] or "newest",
         request.id[:100],
         outcome,
         len(request.inputs),
@@ -110,5 +111,5 @@ def _check(name: str, values: tuple[str, ...]) -> None:
     lowest = {"trace_rate": 1, "trace_count": -1, "log_frequency": 0}.get(name)
     if lowest is not None and values:
         text = values[0]
-        if len(values) > 1 or not text.removeprefix("-").isdecimal() or int(text[:19]) < lowest:
+        if len(values) > 1 or len(text) > MOST_DIGITS or not text.removeprefix("-").isdecimal() or int(text) < lowest:
             raise InvalidArgument(f"Unable to parse '{name}', got: {text[:40]}", field=name)
