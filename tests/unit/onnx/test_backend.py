@@ -154,3 +154,34 @@ def test_a_batch_tells_its_cost_and_is_counted_once(folder: Path) -> None:
     assert [one.rows for one in times] == [4, 4]
     assert [one.leads for one in times] == [True, False]
     assert all(one.infer_ns > 0 and one.queue_ns > 0 for one in times)
+
+
+def test_rows_that_do_not_match_are_refused_before_they_could_reach_others(tmp_path: Path) -> None:
+    sides = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, [f"{name}_rows", 2]) for name in "ab"}
+    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, ["b_rows", 2])
+    save(tmp_path / "model.onnx", [helper.make_node("Identity", ["b"], ["out"])], list(sides.values()), [out])
+    backend = loaded(tmp_path, BATCHING)
+    one, two = np.ones((1, 2), np.float32), np.full((2, 2), 2, np.float32)
+    with pytest.raises(InvalidArgument) as caught:
+        submit(backend, "mine", a=one, b=two)
+    assert caught.value.field == "b"
+    other = submit(backend, "other", a=two, b=two)
+    drain(backend)
+    assert isinstance(other[0], JobTensors)
+    assert other[0].outputs["out"].tolist() == two.tolist()
+
+
+@pytest.mark.parametrize("declared", [[2], None])
+def test_an_output_without_rows_is_computed_for_each_alone(tmp_path: Path, declared: list[int] | None) -> None:
+    """Cut into as many pieces as there were jobs, it would be wrong for all of them."""
+    given = helper.make_tensor_value_info("a", TensorProto.FLOAT, ["rows", 2])
+    told = helper.make_tensor_value_info("told", TensorProto.INT64 if declared else TensorProto.FLOAT, declared)
+    node = helper.make_node("Shape", ["a"], ["told"]) if declared else helper.make_node("ReduceSum", ["a"], ["told"])
+    save(tmp_path / "model.onnx", [node], [given], [told])
+    backend = loaded(tmp_path, BATCHING)
+    results = [submit(backend, name, a=np.ones((1, 2), np.float32)) for name in ("x", "y")]
+    drain(backend)
+    for events in results:
+        assert isinstance(events[0], JobTensors)
+        assert events[0].outputs["told"].tolist() == ([1, 2] if declared else [[2]])
+    assert backend.status().counters["inferences_total"] == 2

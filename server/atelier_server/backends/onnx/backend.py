@@ -80,10 +80,10 @@ class OnnxBackend(Backend):
             raise InvalidArgument(f"{self.spec.name} makes no pictures", field="model_name")
         graph = self._graph_for(task)
         graph.check(task.inputs)
-        rows = _rows(task) if self._policy.max_rows > 1 else 1
+        rows = _common_rows(task) if self._policy.max_rows > 1 else 1
         shapes = tuple((name, task.inputs[name].shape[1:]) for name in sorted(graph.inputs))
         expires = job.arrived + task.timeout_seconds if task.timeout_seconds > 0 else math.inf
-        key = (graph.name, shapes) if self._policy.max_rows > 1 else job.job_id
+        key = (graph.name, shapes) if self._policy.max_rows > 1 and graph.has_rows else job.job_id
         level = self._policy.level(task.priority)
         times_out = job.arrived + self._policy.of_level(level).patience(task.timeout_seconds)
         self._batcher.add(Item(job.job_id, key, rows, time.monotonic(), expires, (job, task, graph), times_out, level))
@@ -129,8 +129,6 @@ class OnnxBackend(Backend):
     def _run(self, batch: list[Waiting]) -> None:
         graph = batch[0][2]
         tasks = [task for _, task, _ in batch]
-        self._counters["executions_total"] += 1
-        self._counters["inferences_total"] += len(batch)
         began, clock = time.monotonic(), _Laps()
         try:
             inputs, input_ns = _joined(graph, tasks), clock.lap()
@@ -139,6 +137,8 @@ class OnnxBackend(Backend):
         except Exception as error:  # onnxruntime raises a class of its own for every status
             self._failed(batch, error)
             return
+        self._counters["executions_total"] += 1
+        self._counters["inferences_total"] += len(batch)
         rows = sum(_rows(task) for task in tasks) if self.spec.config.get("max_batch_size") else 1
         self._step_seconds.observe(infer_ns / 1e9)
         self._batch_rows.observe(rows)
@@ -190,6 +190,15 @@ def _rows(task: TensorTask) -> int:
     return shape[0] if shape else 1
 
 
+def _common_rows(task: TensorTask) -> int:
+    """The size on the batch axis, which others' rows follow on: it must be the same for every input."""
+    sizes = {name: tensor.shape[:1] for name, tensor in task.inputs.items()}
+    for name, size in sizes.items():
+        if not size or size != next(iter(sizes.values())):
+            raise InvalidArgument(f"input {name} has another batch size than the others, or none", field=name)
+    return _rows(task)
+
+
 def _joined(graph: Graph, tasks: list[TensorTask]) -> dict[str, Tensor]:
     if len(tasks) == 1:
         return dict(tasks[0].inputs)
@@ -199,7 +208,10 @@ def _joined(graph: Graph, tasks: list[TensorTask]) -> dict[str, Tensor]:
 def _split(outputs: dict[str, Tensor], tasks: list[TensorTask]) -> list[dict[str, Tensor]]:
     if len(tasks) == 1:
         return [outputs]
-    ends = np.cumsum([_rows(task) for task in tasks])[:-1]
+    *ends, rows = np.cumsum([_rows(task) for task in tasks])
+    for name, tensor in outputs.items():
+        if tensor.shape[:1] != (rows,):
+            raise ValueError(f"output {name} has no row for every input, so it belongs to nobody alone")
     pieces = {name: np.split(tensor, ends) for name, tensor in outputs.items()}
     return [{name: pieces[name][index] for name in outputs} for index in range(len(tasks))]
 

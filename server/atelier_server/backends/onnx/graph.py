@@ -62,6 +62,11 @@ class Graph:
         self.inputs = {tensor.name: _info(tensor) for tensor in self._session.get_inputs()}
         self.outputs = {tensor.name: _info(tensor) for tensor in self._session.get_outputs()}
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether its outputs may be cut by rows: one of a fixed first size has the same number for any batch."""
+        return all(info.shape[:1] in ((), (None,)) for info in self.outputs.values())
+
     def check(self, inputs: Mapping[str, Tensor]) -> None:
         """Checks types and shapes.
 

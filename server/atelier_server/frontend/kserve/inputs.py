@@ -74,11 +74,6 @@ def _check_shape(tensor: InputTensor, spec: TensorSpec, signature: Signature, mo
             f"{hint}",
             field=spec.name,
         )
-    if most and not 1 <= shape[0] <= most:
-        raise InvalidArgument(
-            f"inference request batch-size must be 1 to {most} for '{model}'; input '{spec.name}' has {shape[0]}",
-            field=spec.name,
-        )
 
 
 def _from_next_raw(tensor: InputTensor, raw: Iterator[bytes], model: str) -> Array:
@@ -128,13 +123,18 @@ def _check_complete(arrays: Mapping[str, Array], signature: Signature, model: st
 
 
 def _check_batch(arrays: Mapping[str, Array], signature: Signature, model: str) -> None:
-    if not signature.max_batch_size or not signature.inputs:
-        return
-    first = next(iter(arrays.values()))
-    for name, array in arrays.items():
-        if array.shape[0] != first.shape[0]:
+    """The first size is the same for all, and within bounds, also of inputs that the model does not document."""
+    most, sizes = signature.max_batch_size, {name: array.shape[:1] for name, array in arrays.items()}
+    first = next(iter(sizes.values()))
+    for name, size in sizes.items() if most else ():
+        if not size or not 1 <= size[0] <= most:
             raise InvalidArgument(
-                f"input '{name}' batch size does not match other inputs for '{model}': {array.shape[0]} and "
-                f"{first.shape[0]}",
+                f"inference request batch-size must be 1 to {most} for '{model}'; input '{name}' has "
+                f"{size[0] if size else 'none'}",
+                field=name,
+            )
+        if size != first:
+            raise InvalidArgument(
+                f"input '{name}' batch size does not match other inputs for '{model}': {size[0]} and {first[0]}",
                 field=name,
             )
