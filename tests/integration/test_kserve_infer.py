@@ -135,6 +135,7 @@ BAD = {
     "100,000 sizes": (_with(_shape(*[100_000] * 100_000)), "INVALID_ARGUMENT", "'x'"),
     "missing": (pb.ModelInferRequest(model_name="double"), "INVALID_ARGUMENT", "'x'"),
     "unexpected": (_with(lambda r: setattr(r.inputs[0], "name", "z")), "INVALID_ARGUMENT", "'z'"),
+    "a long name": (_with(lambda r: setattr(r.inputs[0], "name", "字" * 30_000)), "INVALID_ARGUMENT", "字字"),
     "twice": (_with(lambda r: r.inputs.add().CopyFrom(r.inputs[0])), "INVALID_ARGUMENT", "'x'"),
     "raw and typed": (_with(_typed_too), "INVALID_ARGUMENT", "'x'"),
     "another type's field": (_with(_integers), "INVALID_ARGUMENT", "'x'"),
@@ -155,6 +156,17 @@ async def test_a_bad_request_is_refused_as_triton_does(server: RunningServer, fa
     (stats,) = (await stub(server).ModelStatistics(pb.ModelStatisticsRequest(name="double"))).model_stats
     assert (stats.inference_stats.success.count, stats.inference_stats.fail.count) == (0, 0)
     assert arrays(await stub(server).ModelInfer(infer_request({"x": X})))["y"].tolist() == [[2, 4, 6]]
+
+
+@pytest.mark.parametrize("rows", [0, 3])
+async def test_the_batch_of_a_model_that_documents_no_inputs_has_bounds_too(tmp_path: Path, rows: int) -> None:
+    models = write_models(tmp_path)
+    (models / "double" / "config.pbtxt").write_text('backend: "onnx" max_batch_size: 2')
+    async with echo_server(tmp_path) as server:
+        error = await failing(stub(server).ModelInfer(infer_request({"x": np.ones((rows, 2), np.float32)})))
+        assert arrays(await stub(server).ModelInfer(infer_request({"x": X})))["y"].tolist() == [[2, 4, 6]]
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "batch-size must be 1 to 2" in (error.details() or "")
 
 
 async def test_bytes_that_are_no_request_are_refused(server: RunningServer) -> None:

@@ -28,9 +28,11 @@ _CODES: dict[type[errors.AtelierError], StatusCode] = {
     errors.NotImplementedYet: StatusCode.UNIMPLEMENTED,
     errors.AtelierError: StatusCode.INTERNAL,
 }
-_MESSAGE_CHARACTERS = 500
-_METADATA_CHARACTERS = 100
+_MESSAGE_BYTES = 500
+_FIELD_BYTES = 200
+_METADATA_BYTES = 100
 _METADATA_ENTRIES = 12
+"""The message is in there up to four times, and once more in three times its bytes, where it is not ASCII."""
 _LONGEST_DELAY_SECONDS = 365 * 86_400.0
 """A Duration has an end, and whoever else decides on the time may name any."""
 
@@ -42,13 +44,13 @@ def status_code(error: errors.AtelierError) -> StatusCode:
 
 def rpc_status(error: errors.AtelierError, request_id: str) -> status_pb2.Status:
     """Makes the google.rpc.Status of an error: ErrorInfo and RequestInfo always, the rest where it applies."""
-    message = error.message[:_MESSAGE_CHARACTERS]
+    message, field = _cut(error.message, _MESSAGE_BYTES), _cut(error.field, _FIELD_BYTES)
     parts: list[Message] = [
         details.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=_metadata(error)),
         details.RequestInfo(request_id=request_id),
     ]
     if error.field:
-        violation = details.BadRequest.FieldViolation(field=error.field, description=message, reason=error.reason)
+        violation = details.BadRequest.FieldViolation(field=field, description=message, reason=error.reason)
         parts.append(details.BadRequest(field_violations=[violation]))
     if isinstance(error, errors.FailedPrecondition):
         broken = details.PreconditionFailure.Violation(type=error.reason, subject=_subject(error), description=message)
@@ -65,11 +67,15 @@ def rpc_status(error: errors.AtelierError, request_id: str) -> status_pb2.Status
 
 def _metadata(error: errors.AtelierError) -> dict[str, str]:
     kept = list(error.metadata.items())[:_METADATA_ENTRIES]
-    return {key[:_METADATA_CHARACTERS]: value[:_METADATA_CHARACTERS] for key, value in kept}
+    return {_cut(key, _METADATA_BYTES): _cut(value, _METADATA_BYTES) for key, value in kept}
+
+
+def _cut(text: str, most_bytes: int) -> str:
+    return text.encode(errors="replace")[:most_bytes].decode(errors="ignore")
 
 
 def _subject(error: errors.AtelierError) -> str:
-    return error.metadata.get("model") or error.field or "server"
+    return _cut(error.metadata.get("model") or error.field or "server", _FIELD_BYTES)
 
 
 def _number(code: StatusCode) -> int:

@@ -75,7 +75,10 @@ def test_preconditions_and_quotas_have_their_own_details() -> None:
     assert quota.violations[0].subject == "sdxl"
 
 
-def test_no_error_outgrows_the_trailing_metadata() -> None:
-    metadata = {f"key{number}" * 100: "v" * 10_000 for number in range(100)}
-    error = errors.FailedPrecondition("m" * 100_000, field="prompt", metadata=metadata, retry_after_seconds=1)
-    assert rpc_status(error, "r" * 128).ByteSize() < 8192 * 3 // 4  # base64 adds a third
+@pytest.mark.parametrize("letter", ["m", "字", "🖼", "\udc80"])
+def test_no_error_outgrows_the_trailing_metadata(letter: str) -> None:
+    metadata = {f"key{number}" + letter * 100: letter * 10_000 for number in range(100)}
+    error = errors.FailedPrecondition(letter * 100_000, field=letter * 10_000, metadata=metadata, retry_after_seconds=1)
+    status = rpc_status(error, "r" * 128)
+    in_three_letters_a_byte = 3 * len(status.message.encode())
+    assert status.ByteSize() * 4 / 3 + in_three_letters_a_byte < 8192

@@ -102,12 +102,18 @@ class SharedMemory:
         Raises:
             NotFound: There is no such region.
             InvalidArgument: It is too small.
+            ResourceExhausted: The system has no memory left for it; a part may have been written.
         """
         region = self._checked(name, offset, len(data))
         place = region.offset + offset
         if os.fstat(region.descriptor).st_size < place + len(data):
             raise _cut_short(name)
-        os.pwrite(region.descriptor, data, place)
+        try:
+            written = os.pwrite(region.descriptor, data, place)
+        except OSError as error:  # a region is memory only where it was written to
+            raise _no_room(name, error.strerror or "") from None
+        if written < len(data):
+            raise _no_room(name, f"{written} of {len(data)} bytes could be written")
 
     def close(self) -> None:
         """Closes every region."""
@@ -163,4 +169,11 @@ def _cannot_open(key: str, why: str) -> AtelierError:
 def _cut_short(name: str) -> InvalidArgument:
     return InvalidArgument(
         f"shared memory region '{name}' was cut short after it was registered", field="shared_memory_region"
+    )
+
+
+def _no_room(name: str, why: str) -> ResourceExhausted:
+    return ResourceExhausted(
+        f"shared memory region '{name}' cannot be written: {why}; unlink what is not needed, or give the system more",
+        field="shared_memory_region",
     )

@@ -96,7 +96,7 @@ class Targets:
             InvalidArgument: The version is no number.
         """
         try:
-            self.find(name, version)
+            self.instance(name, self.find(name, version).version)
         except (NotFound, Unavailable):
             return False
         return True
