@@ -194,6 +194,9 @@ $(GENAI_STAMP): $(STAMP)
 	@$(GENAI)/bin/python -m pip --disable-pip-version-check install --quiet \
 		"torch==$$($(BIN)/python -c 'import torch; print(torch.__version__)')" \
 		openvino-genai==2026.4.1.0 openvino==2026.4.1 optimum-intel==2.2.0 diffusers
+	@# The index's torchvision fits its CUDA build of torch only; beside a CPU build transformers fails on it.
+	@$(GENAI)/bin/python -c 'import torchvision' 2>/dev/null || \
+		$(GENAI)/bin/python -m pip --disable-pip-version-check uninstall --quiet --yes torchvision
 	@touch $@
 
 $(BUF):
