@@ -8,7 +8,6 @@ LONGEST = 300
 REASONED = {
     "server/atelier_server/types.py": "the domain's vocabulary is read in one place",
     "server/atelier_server/backends/sdxl/backend.py": "one loop, whose parts lie in modules of their own",
-    "server/atelier_server/brand/store.py": "all statements on the brands' tables side by side",
 }
 """Modules that are longer, and why."""
 

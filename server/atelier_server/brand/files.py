@@ -83,9 +83,12 @@ class PictureFiles:
 
     @contextmanager
     def _locked(self, kind: int) -> Iterator[None]:
+        """Whoever waits for the lock keeps later ones behind: writers, who share it, would never let a remover in."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with (self._folder / ".lock").open("ab") as file:
-            fcntl.flock(file, kind)
+            with (self._folder / ".turn").open("ab") as turn:
+                fcntl.flock(turn, fcntl.LOCK_EX)
+                fcntl.flock(file, kind)
             yield
 
 

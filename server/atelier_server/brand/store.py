@@ -1,29 +1,34 @@
 """Brands in a database, their pictures in files. Every method blocks and may be called from any thread."""
 
-import json
 import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Engine, Row, Select, and_, delete, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy import Connection, and_, delete, func, insert, select
+from sqlalchemy.exc import IntegrityError
 
-from atelier_server.brand.database import WRITES, migrate, open_engine
 from atelier_server.brand.files import PictureFiles
-from atelier_server.brand.palette import Swatch
 from atelier_server.brand.records import MAX_REFERENCES, BrandRecord, Embedded, Reference, Space, Vectors
+from atelier_server.brand.sessions import Sessions, told
+from atelier_server.brand.statements import (
+    brand_records,
+    in_space,
+    insert_embedding,
+    insert_reference,
+    no_brand,
+    reference_of,
+    revise,
+    same_reference,
+)
 from atelier_server.brand.tables import BRANDS, EMBEDDINGS, REFERENCES
-from atelier_server.errors import AlreadyExists, NotFound, ResourceExhausted, Unavailable
+from atelier_server.errors import AlreadyExists, AtelierError, NotFound, ResourceExhausted
 
 logger = logging.getLogger(__name__)
-_INSERTS: dict[str, Callable[..., Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 class BrandStore:
@@ -39,8 +44,7 @@ class BrandStore:
 
     def __init__(self, database_url: str, folder: Path) -> None:
         self._folder = folder
-        self._engine = open_engine(database_url or f"sqlite:///{folder.absolute() / 'brands.db'}")
-        self._writer: Engine = self._engine.execution_options(**{WRITES: True})
+        self._sessions = Sessions(database_url or f"sqlite:///{folder.absolute() / 'brands.db'}")
         self._files = PictureFiles(folder / "pictures")
         self._opening = threading.Lock()
         self._opened = False
@@ -49,17 +53,17 @@ class BrandStore:
         """Brings the tables up to date and removes what killed processes left; other methods do it when need be.
 
         Raises:
-            Unavailable: The database cannot be reached.
+            Unavailable: The database cannot be reached, or the folder not be written.
         """
-        with self._opening, _told(), self._files.removing():
+        with self._opening, told(), self._files.removing():
             if not self._opened:
-                migrate(self._engine)
+                self._sessions.migrate()
                 self._remove_leftovers()
                 self._opened = True
 
     def close(self) -> None:
         """Ends the connections."""
-        self._engine.dispose()
+        self._sessions.close()
 
     def create(self, brand_id: str, name: str) -> None:
         """Makes a brand.
@@ -85,14 +89,14 @@ class BrandStore:
             NotFound: There is none.
         """
         with self._reading() as connection:
-            row = connection.execute(_records(space).where(BRANDS.c.brand_id == brand_id)).one_or_none()
+            row = connection.execute(brand_records(space).where(BRANDS.c.brand_id == brand_id)).one_or_none()
         if row is None:
             raise no_brand(brand_id)
         return BrandRecord(*row)
 
     def page(self, after: str, size: int, space: Space | None) -> list[BrandRecord]:
         """At most `size` brands whose ids come after `after`, in the order of the ids."""
-        query = _records(space).where(BRANDS.c.brand_id > after).order_by(BRANDS.c.brand_id).limit(size)
+        query = brand_records(space).where(BRANDS.c.brand_id > after).order_by(BRANDS.c.brand_id).limit(size)
         with self._reading() as connection:
             return [BrandRecord(*row) for row in connection.execute(query)]
 
@@ -102,7 +106,7 @@ class BrandStore:
         Raises:
             NotFound: There is none.
         """
-        with self._opened_store(), self._files.removing():
+        with self._removing():
             with self._writing() as connection:
                 owned = select(REFERENCES.c.reference_id).where(REFERENCES.c.brand_id == brand_id)
                 reference_ids = set(connection.scalars(owned))
@@ -116,7 +120,7 @@ class BrandStore:
         """A brand's reference pictures, in the order in which they were added."""
         query = select(REFERENCES).where(REFERENCES.c.brand_id == brand_id).order_by(REFERENCES.c.position)
         with self._reading() as connection:
-            return [_reference(row) for row in connection.execute(query)]
+            return [reference_of(row) for row in connection.execute(query)]
 
     def add_reference(self, brand_id: str, reference: Reference, data: bytes) -> str | None:
         """Keeps a picture; when this returns it outlives a crash.
@@ -127,8 +131,9 @@ class BrandStore:
         Raises:
             NotFound: There is no such brand.
             ResourceExhausted: It has as many pictures as it may.
+            Unavailable: It cannot be kept now.
         """
-        with self._opened_store(), self._files.adding(), self._writing() as connection:
+        with self._adding(), self._writing() as connection:
             brand = select(BRANDS.c.revision).where(BRANDS.c.brand_id == brand_id).with_for_update()
             if connection.execute(brand).one_or_none() is None:
                 raise no_brand(brand_id)
@@ -137,6 +142,8 @@ class BrandStore:
             )
             known: str | None = connection.scalars(equal).one_or_none()
             if known is not None:
+                if known == reference.reference_id:
+                    self._files.write(known, data)  # its file may have been lost
                 return known
             owned = select(func.count(), func.max(REFERENCES.c.position)).where(REFERENCES.c.brand_id == brand_id)
             count, last = connection.execute(owned).one()
@@ -147,8 +154,8 @@ class BrandStore:
                     field="data",
                 )
             self._files.write(reference.reference_id, data)
-            connection.execute(insert(REFERENCES).values(_row(brand_id, reference, (last or 0) + 1)))
-            _revise(connection, brand_id)
+            insert_reference(connection, brand_id, reference, (last or 0) + 1)
+            revise(connection, brand_id)
         return None
 
     def remove_reference(self, brand_id: str, reference_id: str) -> None:
@@ -157,9 +164,9 @@ class BrandStore:
         Raises:
             NotFound: There is no such brand, or it has no such picture.
         """
-        with self._opened_store(), self._files.removing():
+        with self._removing():
             with self._writing() as connection:
-                _revise(connection, brand_id)
+                revise(connection, brand_id)
                 for table in (EMBEDDINGS, REFERENCES):
                     rows = and_(table.c.brand_id == brand_id, table.c.reference_id == reference_id)
                     removed = connection.execute(delete(table).where(rows)).rowcount
@@ -175,8 +182,8 @@ class BrandStore:
         """The references of a brand that are embedded in a space."""
         query = (
             select(EMBEDDINGS.c.reference_id, EMBEDDINGS.c.vector)
-            .join(REFERENCES, _same_reference())
-            .where(EMBEDDINGS.c.brand_id == brand_id, *_in_space(space))
+            .join(REFERENCES, same_reference())
+            .where(EMBEDDINGS.c.brand_id == brand_id, *in_space(space))
             .order_by(REFERENCES.c.position)
         )
         with self._reading() as connection:
@@ -188,7 +195,7 @@ class BrandStore:
         """(brand_id, reference_id) of references that have no embedding in a space."""
         query = (
             select(REFERENCES.c.brand_id, REFERENCES.c.reference_id)
-            .outerjoin(EMBEDDINGS, and_(_same_reference(), *_in_space(space)))
+            .outerjoin(EMBEDDINGS, and_(same_reference(), *in_space(space)))
             .where(EMBEDDINGS.c.reference_id.is_(None))
             .order_by(REFERENCES.c.brand_id, REFERENCES.c.position)
         )
@@ -201,8 +208,7 @@ class BrandStore:
         row = {"brand_id": brand_id, "reference_id": reference_id, "vector": vector.astype("<f4").tobytes(), **keys}
         try:
             with self._writing() as connection:
-                statement = _INSERTS[connection.dialect.name](EMBEDDINGS).values(row)
-                connection.execute(statement.on_conflict_do_nothing())
+                insert_embedding(connection, row)
         except IntegrityError:
             logger.debug("reference %s of brand %s is gone", reference_id, brand_id)
 
@@ -216,7 +222,7 @@ class BrandStore:
 
     def _remove_leftovers(self) -> None:
         self._files.remove_unfinished()
-        with self._engine.begin() as connection:
+        with self._sessions.reading() as connection:
             used = set(connection.scalars(select(REFERENCES.c.reference_id)))
         leftovers = [name for name in self._files.names() if name not in used]
         self._files.remove(leftovers)
@@ -224,93 +230,39 @@ class BrandStore:
             logger.info("removed %d pictures that no brand has", len(leftovers))
 
     def _remove_unused(self, reference_ids: set[str]) -> None:
-        """Removes files that no brand has any more; the exclusive lock is held."""
-        with self._reading() as connection:
-            used = set(
-                connection.scalars(
-                    select(REFERENCES.c.reference_id).where(REFERENCES.c.reference_id.in_(reference_ids))
-                )
-            )
-        self._files.remove(reference_ids - used)
+        """Removes files that no brand has any more; the exclusive lock is held, and their rows are gone for good."""
+        mine = select(REFERENCES.c.reference_id).where(REFERENCES.c.reference_id.in_(reference_ids))
+        try:
+            with self._reading() as connection:
+                used = set(connection.scalars(mine))
+            self._files.remove(reference_ids - used)
+        except (AtelierError, OSError) as error:
+            logger.warning("pictures that no brand has stay until the next start: %s", error)
 
     @contextmanager
-    def _opened_store(self) -> Iterator[None]:
-        if not self._opened:
-            self.open()
-        yield
+    def _adding(self) -> Iterator[None]:
+        self._open_once()
+        with told(), self._files.adding():
+            yield
+
+    @contextmanager
+    def _removing(self) -> Iterator[None]:
+        self._open_once()
+        with told(), self._files.removing():
+            yield
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with self._opened_store(), _told(), self._engine.begin() as connection:
+        self._open_once()
+        with self._sessions.reading() as connection:
             yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with self._opened_store(), _told(), self._writer.begin() as connection:
+        self._open_once()
+        with self._sessions.writing() as connection:
             yield connection
 
-
-def no_brand(brand_id: str) -> NotFound:
-    """The answer to an id that no brand has."""
-    return NotFound(
-        f"there is no brand {brand_id}; create it first, or leave brand_id out",
-        field="brand_id",
-        reason="BRAND_NOT_FOUND",
-    )
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Turns the database's failures into ours; a broken constraint is the caller's matter."""
-    try:
-        yield
-    except IntegrityError:
-        raise
-    except SQLAlchemyError as error:
-        logger.warning("the brands' database failed: %s", error)
-        raise Unavailable(
-            "the brands' database cannot be reached; try again soon",
-            reason="BRAND_DATABASE_UNAVAILABLE",
-            retry_after_seconds=2.0,
-        ) from error
-
-
-def _records(space: Space | None) -> Select[Any]:
-    owned = select(func.count()).where(REFERENCES.c.brand_id == BRANDS.c.brand_id).scalar_subquery()
-    here = (EMBEDDINGS.c.model.is_(None),) if space is None else _in_space(space)
-    done = select(func.count()).where(EMBEDDINGS.c.brand_id == BRANDS.c.brand_id, *here).scalar_subquery()
-    return select(BRANDS.c.brand_id, BRANDS.c.uid, BRANDS.c.name, BRANDS.c.revision, BRANDS.c.created, owned, done)
-
-
-def _in_space(space: Space) -> tuple[Any, ...]:
-    columns = EMBEDDINGS.c
-    return (columns.model == space.model, columns.version == space.version, columns.digest == space.digest)
-
-
-def _same_reference() -> Any:
-    return and_(EMBEDDINGS.c.brand_id == REFERENCES.c.brand_id, EMBEDDINGS.c.reference_id == REFERENCES.c.reference_id)
-
-
-def _revise(connection: Connection, brand_id: str) -> None:
-    counted = update(BRANDS).where(BRANDS.c.brand_id == brand_id).values(revision=BRANDS.c.revision + 1)
-    if not connection.execute(counted).rowcount:
-        raise no_brand(brand_id)
-
-
-def _row(brand_id: str, reference: Reference, position: int) -> dict[str, Any]:
-    swatches = [[one.lightness, one.a, one.b, one.share] for one in reference.swatches]
-    return {
-        "brand_id": brand_id,
-        "reference_id": reference.reference_id,
-        "pixels_id": reference.pixels_id,
-        "position": position,
-        "size_bytes": reference.size_bytes,
-        "width": reference.width,
-        "height": reference.height,
-        "swatches": json.dumps(swatches),
-    }
-
-
-def _reference(row: Row[Any]) -> Reference:
-    swatches = tuple(Swatch(*values) for values in json.loads(row.swatches))
-    return Reference(row.reference_id, row.pixels_id, row.size_bytes, row.width, row.height, swatches)
+    def _open_once(self) -> None:
+        if not self._opened:
+            self.open()

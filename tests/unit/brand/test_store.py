@@ -1,6 +1,7 @@
 """The store on SQLite and on PostgreSQL: what is kept, what is refused, and what a killed process leaves behind."""
 
 import hashlib
+import resource
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -157,18 +158,74 @@ def test_leftovers_go_at_the_next_start(store: BrandStore, url: str, tmp_path: P
 def test_a_commit_that_fails_leaves_no_row(store: BrandStore, url: str, tmp_path: Path) -> None:
     store.create("a", "A")
 
-    @event.listens_for(store._engine, "commit")
+    @event.listens_for(store._sessions.engine, "commit")
     def refuse(connection: object) -> None:
         raise OSError("the disk is full")
 
-    with pytest.raises(OSError, match="disk is full"):
+    with pytest.raises(Unavailable):
         store.add_reference("a", *reference("one"))
-    event.remove(store._engine, "commit", refuse)
+    event.remove(store._sessions.engine, "commit", refuse)
     assert store.references("a") == []
     again = BrandStore(url, tmp_path)
     again.open()
     again.close()
     assert files(tmp_path) == set()
+
+
+def test_a_picture_that_the_disk_has_no_room_for_is_told_and_leaves_nothing(store: BrandStore, tmp_path: Path) -> None:
+    store.create("a", "A")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))
+    try:
+        with pytest.raises(Unavailable) as caught:
+            store.add_reference("a", *reference("x" * 2**21))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.reason == "BRAND_FILES_UNAVAILABLE"
+    assert store.references("a") == []
+    assert not [path for path in (tmp_path / "pictures").rglob("*") if path.is_file() and path.stat().st_size]
+
+
+def test_a_lost_file_comes_back_with_its_picture(store: BrandStore, tmp_path: Path) -> None:
+    store.create("a", "A")
+    one, data = reference("one")
+    store.add_reference("a", one, data)
+    next((tmp_path / "pictures").glob("*/*")).unlink()
+    assert store.add_reference("a", one, data) == one.reference_id
+    assert store.picture(one.reference_id) == data
+
+
+def test_a_brand_is_gone_also_when_its_files_cannot_be_removed(store: BrandStore, tmp_path: Path) -> None:
+    store.create("a", "A")
+    store.add_reference("a", *reference("one"))
+    file = next((tmp_path / "pictures").glob("*/*"))
+    file.unlink()
+    file.mkdir()  # which no unlink removes
+    store.delete("a")
+    with pytest.raises(NotFound):
+        store.get("a", None)
+
+
+def test_who_removes_comes_between_those_who_add_without_end(tmp_path: Path) -> None:
+    store = BrandStore("", tmp_path)
+    store.create("a", "A")
+    store.create("b", "B")
+    ends, added = threading.Event(), [0, 0, 0]
+
+    def add(place: int) -> None:
+        while not ends.is_set():
+            store.add_reference("a", *reference(f"{place}-{added[place]}"))
+            added[place] += 1
+
+    with ThreadPoolExecutor(4) as pool:
+        adding = [pool.submit(add, place) for place in range(3)]
+        try:
+            pool.submit(store.delete, "b").result(20)
+        finally:
+            ends.set()
+        for one in adding:
+            one.result()
+    store.close()
 
 
 def test_stores_that_open_and_add_at_once_agree(url: str, tmp_path: Path) -> None:
