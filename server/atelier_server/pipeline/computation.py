@@ -12,7 +12,7 @@ from atelier_server.errors import Cancelled
 from atelier_server.pipeline.caller import Caller
 from atelier_server.pipeline.event_log import EventLog
 from atelier_server.telemetry.tracing import current_headers
-from atelier_server.types import Event, ImageChunk, Progress, Queued, Started
+from atelier_server.types import Event, ImageChunk, Priority, Progress, Queued, Started
 
 Work = Callable[["Computation"], Awaitable[None]]
 
@@ -23,24 +23,31 @@ class Computation:
     Args:
         caller: The call that began it; its deadline is the work's.
         log_capacity: Events kept before replaced ones are dropped.
+        priority: Of the work, while it waits.
 
     `trace` is where its spans are: those of the call that began it. `sent_bytes` tells whether readers may have pieces
     of pictures, so that nothing can be computed anew; `finished_picture` whether one was made at all, though its gate
-    may still hold it back.
+    may still hold it back; `told_end` whether a call that it belongs to has heard its Completed.
     """
 
-    def __init__(self, caller: Caller, log_capacity: int) -> None:
+    def __init__(self, caller: Caller, log_capacity: int, priority: Priority = Priority.NORMAL) -> None:
         self.caller = caller
+        self.priority = priority
         self.log = EventLog(log_capacity)
         self.trace = current_headers()
         self.from_cache = False
-        self.sent_bytes = self.finished_picture = False
+        self.sent_bytes = self.finished_picture = self.told_end = False
         self._told_started: tuple[str, str] | None = None
         self._readers = 0
         self._kept = False
         self._task: asyncio.Task[None] | None = None
         self._last_sign: Event = Queued(0)
         self._last_emitted = time.monotonic()
+
+    @property
+    def begun(self) -> bool:
+        """Whether it waits no longer."""
+        return self._told_started is not None
 
     def emit(self, event: Event) -> None:
         """Appends an event to the log, unless the work is over."""
@@ -52,6 +59,7 @@ class Computation:
         elif isinstance(event, ImageChunk):
             self.sent_bytes = True
         elif isinstance(event, Started):
+            self._last_sign = Progress(0, 0, event.num_inference_steps)  # from now on it does not wait any more
             model = (event.model, event.model_version)
             if model == self._told_started:  # work that is done again starts again, which is no news
                 return
@@ -60,7 +68,10 @@ class Computation:
         self.log.append(event)
 
     def run(self, work: Work, heartbeat_seconds: float) -> None:
-        """Starts the work beside a heartbeat that repeats the last Queued or Progress after a silence."""
+        """Starts the work beside a heartbeat that repeats the last Queued or Progress after a silence.
+
+        Between Started and the first step it tells of step 0.
+        """
         self._task = asyncio.create_task(self._run(work, heartbeat_seconds))
 
     def when_done(self, callback: Callable[[], None]) -> None:
@@ -96,6 +107,7 @@ class Computation:
             await work(self)
         finally:
             heartbeat.cancel()
+            self.log.fail(Cancelled("the work was cut off"))  # readers must not wait for what nobody does any more
 
     async def _beat(self, seconds: float) -> None:
         while not self.log.ended:

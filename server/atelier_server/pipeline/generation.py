@@ -51,7 +51,8 @@ class Generation:
     def _own(self, event: Event) -> Event:
         if not isinstance(event, Completed):
             return event
-        cached = self._joined or self._computation.from_cache
+        cached = self._joined or self._computation.from_cache or self._computation.told_end
+        self._computation.told_end |= not self._joined  # work is one call's; who asks for it again gets it from there
         return replace(
             event,
             generation_time_ms=self._caller.elapsed_ms(),

@@ -1,13 +1,15 @@
 """Computes the pictures of a plan under its gate: diffuse → (resample → score → encode) → gate → deliver."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor as ThreadPool
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from atelier_server.backends.base import Pixels
-from atelier_server.errors import DeadlineExceeded, ResourceExhausted, Unavailable
+from atelier_server.errors import Cancelled, DeadlineExceeded, ResourceExhausted, Unavailable
 from atelier_server.pipeline.attempts import affordable, attempt_costs, side_by_side
 from atelier_server.pipeline.computation import Computation
 from atelier_server.pipeline.diffuse import Diffusion
@@ -19,6 +21,8 @@ from atelier_server.pipeline.route import Models
 from atelier_server.pipeline.safety import SafetyGate
 from atelier_server.pipeline.score import Scorer
 from atelier_server.types import Completed, Gate, Queued, Reproducibility
+
+logger = logging.getLogger(__name__)
 
 Finish = Callable[[int, Pixels], Awaitable[None]]
 
@@ -89,10 +93,12 @@ class Maker:
         return keeper.attempts
 
     async def _round(self, run: _Run, keeper: GateKeeper, plan: Plan) -> bool:
-        """Judges attempts that are computed side by side. False when time or budget ended, but each picture has a best.
+        """Judges attempts that are computed side by side. False when there can be no further ones, but each picture has
+        a best: time or budget ended or, under RETRY, the model is lost.
 
         Raises:
             TimeoutError, DeadlineExceeded: The time was over before that.
+            Unavailable: The model was lost before that or, under ENFORCE, before one passed.
         """
 
         async def finish(position: int, pixels: Pixels) -> None:
@@ -108,6 +114,11 @@ class Maker:
         except (TimeoutError, DeadlineExceeded, ResourceExhausted):
             if not keeper.complete:
                 raise
+            return False
+        except Unavailable as error:
+            if not keeper.complete or plan.request.gate is Gate.ENFORCE:
+                raise
+            logger.warning("attempt %d could not be computed, the best before it leaves: %s", plan.attempt, error)
             return False
         return True
 
@@ -132,6 +143,7 @@ class Maker:
     async def _diffuse_once(self, run: _Run, plan: Plan, finish: Finish, enough: Callable[[], bool]) -> None:
         """Each picture is finished beside the steps of the next ones."""
         diffusion = Diffusion(plan, self._pool, run.computation.emit, run.computation.caller.account)
+        tasks: list[asyncio.Task[Any]] = []
         try:
             async with asyncio.TaskGroup() as group:
 
@@ -142,13 +154,15 @@ class Maker:
 
                 job = group.create_task(
                     diffusion.run(
-                        lambda position, pixels: group.create_task(finish_one(position, pixels)),
+                        lambda position, pixels: tasks.append(group.create_task(finish_one(position, pixels))),
                         run.computation.caller.remaining_seconds(),
                         self._objective(run, plan),
                     )
                 )
         except ExceptionGroup as failures:
             raise _first_leaf(failures) from failures
+        if not enough() and any(task.cancelled() for task in (job, *tasks)):
+            raise Cancelled("the work was cut off")  # not by us: its threads or its runner are being ended
         if job.cancelled():
             run.timings.sum_up(diffusion.timings_ms())
         else:

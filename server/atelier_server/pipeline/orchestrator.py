@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from atelier_server.cache.cache import ResultCache
-from atelier_server.errors import AtelierError, DeadlineExceeded, Internal
+from atelier_server.errors import AtelierError, DeadlineExceeded, Internal, NotFound
 from atelier_server.pipeline.caller import Caller
 from atelier_server.pipeline.calls import Calls
 from atelier_server.pipeline.computation import Computation
@@ -110,8 +110,8 @@ class Pipeline:
         Raises:
             InvalidArgument: A field is out of its range, or the prompt is refused (ModerationBlocked).
             AlreadyExists: The request_id was used for another request.
-            NotFound, FailedPrecondition, Unavailable: The model or brand asked for is not there or not ready, or the
-                gate has no scorer.
+            NotFound, FailedPrecondition, Unavailable: The model or brand asked for is not there or not ready, the
+                gate has no scorer, or there is nothing to resume.
         """
         request = validated(request)
         if self._limits.log_prompts:
@@ -123,11 +123,13 @@ class Pipeline:
         computation = self._calls.find(caller.client, request_id, content)
         joined = False
         if computation is None:
+            if request.resume_after_sequence:
+                raise _nothing_to_resume(request_id)
             with span("route") as routed:
                 plan = make_plan(request, self._models, self._templates, draw_seed)
                 routed.set(model=plan.model, model_version=plan.model_version, pictures=len(plan.seeds))
             keys = self._keys(plan, scorer_version)
-            computation = self._joinable(keys, caller)
+            computation = self._joinable(keys, plan, caller)
             joined = computation is not None
             computation = computation or self._begin(plan, keys, caller)
             self._calls.add(caller.client, request_id, content, computation)
@@ -146,16 +148,18 @@ class Pipeline:
             lookup = self._cache.newest_key(prompt) or prompt
         return _Keys(work, prompt, lookup)
 
-    def _joinable(self, keys: _Keys, caller: Caller) -> Computation | None:
-        """Running work with the same result that has about as much time as this call, or more."""
+    def _joinable(self, keys: _Keys, plan: Plan, caller: Caller) -> Computation | None:
+        """Running work with the same result that has about as much time as this call, or more, and waits no longer."""
         computation = self._shared.get(keys.lookup) if keys.lookup else None
         if computation is None or computation.log.error is not None:
+            return None
+        if not computation.begun and computation.priority.weight < plan.request.priority.weight:
             return None
         theirs, ours = computation.caller.remaining_seconds(), caller.remaining_seconds()
         return computation if theirs is None or (ours is not None and LIKE_PATIENCE * ours <= theirs) else None
 
     def _begin(self, plan: Plan, keys: _Keys, caller: Caller) -> Computation:
-        computation = Computation(caller, self._limits.event_log_capacity)
+        computation = Computation(caller, self._limits.event_log_capacity, plan.request.priority)
         computation.emit(Queued(plan.instance.status().waiting))
         self._running.add(computation)
         names = () if plan.request.cache is CachePolicy.BYPASS else (keys.work, keys.prompt)
@@ -228,6 +232,14 @@ class Pipeline:
         result = kept(computation.log.events())
         if result is not None and plan.request.cache is not CachePolicy.BYPASS:
             await self._cache.put(keys.work, keys.prompt, result)
+
+
+def _nothing_to_resume(request_id: str) -> NotFound:
+    return NotFound(
+        f"no work of request_id {request_id} is running or kept: it failed, was too long ago, or is another server's; "
+        "call again with resume_after_sequence 0",
+        field="resume_after_sequence",
+    )
 
 
 def draw_seed() -> int:

@@ -26,6 +26,10 @@ from atelier_server.types import Gate, GenerateRequest, Scores
 PATIENCE_SECONDS = 60.0
 """A generated picture leaves without scores when the scorers need longer than this."""
 
+ADMISSION_SECONDS = 5.0
+"""A call hears nothing before it is admitted: so long at most does it wait for a database, or for a brand model that is
+being started again."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -78,14 +82,17 @@ class ModelScorer:
         if enforced and not self._clips.is_ready:
             raise scorer_missing("no CLIP model is ready")
         try:
-            standard = await self.standards.of(of_generation(request))
-        except Unavailable as error:
+            async with asyncio.timeout(ADMISSION_SECONDS):
+                standard = await self.standards.of(of_generation(request))
+                version = await self.standards.version(standard)
+        except (Unavailable, TimeoutError) as error:
             if enforced:
-                raise scorer_missing(error.message) from error
+                reason = error.message if isinstance(error, Unavailable) else "the brand cannot be looked up now"
+                raise scorer_missing(reason) from error
             return uuid4().hex  # the brand is unknown now; what comes of this is nobody else's
         if enforced and standard.reason and request.brand_consistency_check:
             raise scorer_missing(standard.reason)
-        return f"{self._clips.version()} {await self.standards.version(standard)}"
+        return f"{self._clips.version()} {version}"
 
     async def score(self, image: Image.Image, request: GenerateRequest) -> Scores:
         """See Scorer."""

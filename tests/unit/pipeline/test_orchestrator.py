@@ -156,12 +156,34 @@ async def test_cancelling_before_the_task_runs_ends_the_log(pipeline: Pipeline) 
 async def test_silence_is_broken_by_heartbeats(beating_pipeline: Pipeline, instance: Any) -> None:
     instance.hold = asyncio.Event()
     generation = await beating_pipeline.start(RED_BAG, Caller())
-    queued = 0
+    signs = 0
     async for entry in generation.read():
-        queued += isinstance(entry.event, Queued)
-        if queued == 5:
+        signs += isinstance(entry.event, Queued | Progress)
+        if signs == 5:
             instance.hold.set()
-    assert queued >= 5
+    assert signs >= 5
+
+
+async def test_heartbeats_of_work_that_has_begun_do_not_say_that_it_waits(
+    beating_pipeline: Pipeline, instance: Any
+) -> None:
+    instance.hold = asyncio.Event()
+    generation = await beating_pipeline.start(RED_BAG, Caller())
+    begun = False
+    beats: list[Event] = []
+    async for entry in generation.read():
+        if begun and len(beats) < 2:
+            beats.append(entry.event)
+        begun = begun or isinstance(entry.event, Started)
+        if len(beats) == 2:
+            instance.hold.set()
+    assert beats == [Progress(0, 0, 3)] * 2
+
+
+async def test_work_that_is_cut_off_ends_with_an_error(pipeline: Pipeline, instance: Any) -> None:
+    instance.error = asyncio.CancelledError()  # as from a thread pool that is shut down
+    with pytest.raises(Cancelled):
+        await events_of(await pipeline.start(RED_BAG, Caller()))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from atelier_server.errors import AlreadyExists, Cancelled, Unavailable
+from atelier_server.errors import AlreadyExists, Cancelled, NotFound, Unavailable
 from atelier_server.pipeline.caller import Caller
 from atelier_server.pipeline.generation import Generation
 from atelier_server.pipeline.orchestrator import Pipeline
@@ -18,8 +18,10 @@ from atelier_server.types import (
     ImageChunk,
     ImageCompleted,
     OnDisconnect,
+    Priority,
     Progress,
     Queued,
+    Started,
     Style,
 )
 
@@ -196,8 +198,43 @@ async def test_a_lost_stream_finds_its_work_again(pipeline: Pipeline, instance: 
     await found.wait()
     late = await events_of(await pipeline.start(request, Caller()))
     assert picture(late)
-    assert not end(late).cached
+    assert end(late).cached, "what is told again was not computed for this call"
     assert len(instance.tasks) == 1
+
+
+async def test_what_is_kept_no_longer_cannot_be_resumed(pipeline: Pipeline, instance: Any) -> None:
+    with pytest.raises(NotFound) as caught:
+        await pipeline.start(replace(SEEDED, request_id="r1", resume_after_sequence=6), Caller())
+    assert caught.value.field == "resume_after_sequence"
+    assert not instance.tasks
+
+
+async def test_a_call_does_not_wait_behind_its_like_of_lower_priority(pipeline: Pipeline, instance: Any) -> None:
+    instance.hold = asyncio.Event()
+    low, high = replace(SEEDED, priority=Priority.LOW), replace(SEEDED, priority=Priority.HIGH)
+    generations = [await pipeline.start(request, Caller()) for request in (low, low, high, SEEDED)]
+    assert pipeline.running == 2
+    reader = generations[0].read()
+    while not isinstance((await anext(reader)).event, Started):
+        pass
+    await reader.aclose()
+    instance.hold.set()
+    results = await asyncio.gather(*(events_of(generation) for generation in generations))
+    assert [end(events).cached for events in results] == [False, True, False, True]
+    assert [task.priority for task in instance.tasks] == [-1, 1]
+
+
+async def test_whoever_comes_joins_what_has_begun(pipeline: Pipeline, instance: Any) -> None:
+    instance.hold = asyncio.Event()
+    first = await pipeline.start(replace(SEEDED, priority=Priority.LOW), Caller())
+    reader = first.read()
+    while not isinstance((await anext(reader)).event, Started):
+        pass
+    second = await pipeline.start(replace(SEEDED, priority=Priority.HIGH), Caller())
+    instance.hold.set()
+    assert end(await events_of(second)).cached
+    assert len(instance.tasks) == 1
+    await reader.aclose()
 
 
 async def test_an_id_belongs_to_one_content_and_one_client(pipeline: Pipeline, instance: Any) -> None:

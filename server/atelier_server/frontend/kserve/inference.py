@@ -150,7 +150,7 @@ class Inference:
         request, cached = asked.request, self._targets.is_cached(asked.request.model_name)
         facts = self._targets.instance(request.model_name, asked.version).status().facts
         wanted = picture_request(request, asked.inputs, facts, cached=cached)
-        reader, step = PictureReader(), (0, 0)
+        reader, step = PictureReader(), 0
         with self._core.metrics.follow(asked.caller.remaining_seconds) as generation_record:
             generation = await self._core.pipeline.start(wanted, asked.caller)
             try:
@@ -159,8 +159,8 @@ class Inference:
                         event = numbered.event
                         generation_record.observe(event)
                         reader.take(event)
-                        if streamed and isinstance(event, types.Progress) and (event.attempt, event.step) != step:
-                            step = (event.attempt, event.step)  # a heartbeat repeats the last one
+                        if streamed and isinstance(event, types.Progress) and event.step not in (0, step):
+                            step = event.step  # a heartbeat repeats the last one, or tells of none
                             yield _step_response(asked, event)
             finally:
                 generation.cancel()
