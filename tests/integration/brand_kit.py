@@ -71,7 +71,9 @@ def pieces(brand_id: str, images: Iterable[bytes]) -> AsyncIterator[brand_pb2.Ad
 def picture_files(state: Path) -> list[str]:
     """Every file under the pictures' folder but the lock."""
     return sorted(
-        path.name for path in (state / "brands" / "pictures").rglob("*") if path.is_file() and path.name != ".lock"
+        path.name
+        for path in (state / "brands" / "pictures").rglob("*")
+        if path.is_file() and path.name not in (".lock", ".turn")
     )
 
 
