@@ -53,6 +53,7 @@ PARTS = {
     "cache": Part("bench_cache.py", quick=()),
     "gate": Part("bench_gate.py", quick=()),
     "levers": Part("bench_levers.py", limit_seconds=600, writes=True, only_asked=True),
+    "lossy": Part("bench_lossy.py", limit_seconds=600, writes=True, only_asked=True),
     "full-size": Part("bench_full.py", limit_seconds=2700, writes=True, only_asked=True),
 }
 

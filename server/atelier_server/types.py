@@ -137,6 +137,14 @@ class PreviewOptions:
     format: ImageFormat = ImageFormat.JPEG
 
 
+@dataclass(frozen=True, slots=True)
+class GuidanceInterval:
+    """Shares of the denoising steps, 0 to 1: those from `start` on until `end` have guidance."""
+
+    start: float = 0.0
+    end: float = 1.0
+
+
 DEFAULT_STEPS = 50
 """Of models that have no number of their own."""
 DEFAULT_GUIDANCE_SCALE = 7.5
@@ -180,6 +188,8 @@ class GenerateRequest:
     metadata: Mapping[str, str] = field(default_factory=dict)
     request_id: str = ""
     resume_after_sequence: int = 0
+    guidance_interval: GuidanceInterval | None = None
+    step_caching: int | None = None
     score: bool = True
 
 
@@ -354,6 +364,7 @@ class Completed:
     timestamp: float
     metadata: Mapping[str, str]
     usage: Usage | None = None
+    accelerations: tuple[str, ...] = ()
 
 
 Event = Queued | Started | Progress | ImageChunk | ImageCompleted | Completed

@@ -185,6 +185,7 @@ def generation(
         model_used="starter",
         model_version="1",
         ignored_fields=["output_quality"],
+        accelerations=["step_caching"] if request.HasField("step_caching") else [],
         metadata=dict(request.metadata),
     )
     completed.timestamp.FromJsonString("2026-01-02T03:04:05Z")

@@ -119,10 +119,11 @@ def test_rows_are_options(server: ScriptedServer, run: Run) -> None:
         {"prompt": "a", "style": "luxury", "steps": 7, "n": 2, "name": "first"},
         {"prompt": "b", "num_inference_steps": 8, "metadata": {"order": "7"}, "no_brand_check": True, "model": "echo"},
         {"prompt": "c", "size": "64x96", "format": None, "metadata.x": 1, "no-brand-check": "no"},
+        {"prompt": "d", "guidance_interval": "0.2-1", "step-caching": 3},
     ]
     Path("p.jsonl").write_text("\n".join(map(json.dumps, rows)))
     run("--from", "p.jsonl", "--steps", "3", "--style", "bold", "--model", "sdxl", "--format", "png")
-    a, b, c = sorted(server.asked("Generate"), key=lambda request: request.prompt)
+    a, b, c, d = sorted(server.asked("Generate"), key=lambda request: request.prompt)
     assert (a.style, a.num_inference_steps, a.num_images, a.model) == (2, 7, 2, 2)
     assert (b.style, b.num_inference_steps, dict(b.metadata), b.model_name, b.model) == (
         5,
@@ -133,6 +134,7 @@ def test_rows_are_options(server: ScriptedServer, run: Run) -> None:
     )
     assert (b.brand_consistency_check, c.HasField("brand_consistency_check")) == (False, False)
     assert (c.width, c.height, dict(c.metadata), c.output_format, c.num_inference_steps) == (64, 96, {"x": "1"}, 1, 3)
+    assert (d.guidance_interval.start, d.guidance_interval.end, d.step_caching) == (0.2, 1.0, 3)
     assert {"first-1.png", "first-2.png"} < {path.name for path in pictures()}
 
 
@@ -328,6 +330,7 @@ def test_a_wrong_file_costs_no_call(
         (["--from", "p.csv", "-o", "p.csv"], "output"),
         (["--from", "none.csv", "-o", "out"], "from"),
         (["a bag", "--sheet"], "sheet"),
+        (["a bag", "--guidance-interval", "0.5"], "guidance_interval"),
     ],
 )
 def test_bad_usage(

@@ -15,7 +15,7 @@ import grpc
 import pytest
 
 from atelier.v1 import brand_pb2, health_pb2, model_pb2, scoring_pb2
-from atelier.v1.image_generation_pb2 import GenerateRequest
+from atelier.v1.image_generation_pb2 import GenerateRequest, GuidanceInterval
 from atelier_client.cli import main
 from tests.client import scripted
 from tests.client.scripted import GenerateResponse, Refusal, ScriptedServer, generation, paid_generation, png, refusal
@@ -75,6 +75,7 @@ GENERATION = {
     "restarts": 0,
     "reproducibility": "exact",
     "ignored_fields": ["output_quality"],
+    "accelerations": [],
     "timings_ms": {"denoise": 1000.0, "decode": 100.0, "queue": 0.5},
     "metadata": {"order": "7"},
     "timestamp": "2026-01-02T03:04:05+00:00",
@@ -89,6 +90,13 @@ def test_generate_json(run: Run) -> None:
     assert (found, image) == (GENERATION, IMAGE)
     assert Path("out.png").read_bytes() == png(42)
     assert os.listdir() == ["out.png"]
+
+
+def test_generate_tells_of_accelerations(run: Run) -> None:
+    found = document(run("generate", "a bag", "--step-caching", "2", "-o", "out.png", "--json"))
+    assert found["accelerations"] == ["step_caching"]
+    lines = run("generate", "a bag", "--step-caching", "2", "-o", "out.png")[1].splitlines()
+    assert "note     computed faster, at a loss, by step_caching." in lines
 
 
 def test_generate_for_people(run: Run) -> None:
@@ -113,6 +121,18 @@ def test_generate_tells_what_it_costs(server: ScriptedServer, run: Run) -> None:
     assert (usage["estimated_cost_usd"], usage["total_tokens"], usage["upstream_calls"]) == (0.0301, 1020, 2)
 
 
+def test_generate_tells_why_a_picture_did_not_pass(server: ScriptedServer, run: Run) -> None:
+    def poor(request: GenerateRequest, context: grpc.ServicerContext) -> Iterator[GenerateResponse]:
+        events = generation(request)
+        events[-2].image_completed.scores.CopyFrom(
+            scripted.scores(aesthetic_score=2.6, aesthetic_passed=False, passed=False)
+        )
+        yield from events
+
+    server.scripts["Generate"] = poor
+    assert "note     not passed: aesthetic 2.60 is under 7.50." in run("generate", "a bag", "-o", "out.png")[1]
+
+
 def test_every_flag_reaches_its_field(server: ScriptedServer, run: Run) -> None:
     flags = (
         *(
@@ -128,6 +148,7 @@ def test_every_flag_reaches_its_field(server: ScriptedServer, run: Run) -> None:
             "640x320",
         ),
         *("--model", "dalle3", "--seed", "18446744073709551614", "--steps", "20", "--guidance", "0", "-n", "2"),
+        *("--guidance-interval", "0.1-.8", "--step-caching", "2"),
         *("--noise-schedule", "dpmpp_2m_karras", "--brand", "acme", "--no-brand-check", "--gate", "retry"),
         *("--aesthetic-threshold", "0", "--brand-threshold", "0.5", "--max-attempts", "2", "--format", "png"),
         *("--reproducibility", "exact", "--cache", "bypass", "--priority", "high", "--metadata", "a=b=c"),
@@ -147,6 +168,8 @@ def test_every_flag_reaches_its_field(server: ScriptedServer, run: Run) -> None:
         model="MODEL_DALL_E_3",
         num_inference_steps=20,
         guidance_scale=0.0,
+        guidance_interval=GuidanceInterval(start=0.1, end=0.8),
+        step_caching=2,
         noise_schedule="NOISE_SCHEDULE_DPMPP_2M_KARRAS",
         brand_id="acme",
         brand_consistency_check=False,

@@ -6,7 +6,7 @@ import pytest
 
 from atelier.v1.image_generation_pb2 import GenerateRequest
 from atelier.v1.scoring_pb2 import ScoreRequest
-from atelier_client import GenerateFields, InvalidArgument, PreviewOptions, ScoreFields, _fields
+from atelier_client import GenerateFields, GuidanceInterval, InvalidArgument, PreviewOptions, ScoreFields, _fields
 from atelier_client._write import fill, words
 
 FIELDS = GenerateRequest.DESCRIPTOR.fields_by_name
@@ -51,6 +51,8 @@ def test_all_kinds_of_values() -> None:
         "brand_consistency_check": False,
         "metadata": {"order": "12"},
         "preview": PreviewOptions(every_n_steps=5, format="png"),
+        "guidance_interval": GuidanceInterval(end=0.8),
+        "step_caching": 2,
         "negative_prompt": None,
     }
     fill(request, values)
@@ -61,6 +63,8 @@ def test_all_kinds_of_values() -> None:
         brand_consistency_check=False,
         metadata={"order": "12"},
     )
+    expected.guidance_interval.end = 0.8
+    expected.step_caching = 2
     expected.preview.every_n_steps = 5
     expected.preview.format = 1
     assert request == expected
@@ -94,6 +98,9 @@ def test_zero_is_not_unset() -> None:
         ({"metadata": {"a": 1}}, "metadata", "1"),
         ({"metadata": "words"}, "metadata", "words"),
         ({"preview": 3}, "preview", "3"),
+        ({"guidance_interval": (0.1, 0.8)}, "guidance_interval", "0.8"),
+        ({"guidance_interval": {"until": 1}}, "until", "start"),
+        ({"step_caching": 2.5}, "step_caching", "2.5"),
         ({"preview": {"every": 3}}, "every", "every_n_steps"),
     ],
 )

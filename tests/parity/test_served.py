@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from atelier_client import Atelier
+from atelier_client import Atelier, GuidanceInterval
 from atelier_server.backends.base import ModelSpec
 from atelier_server.executor.base import Executor
 from atelier_server.executor.subprocess import SubprocessExecutor
@@ -76,3 +76,14 @@ def test_an_exact_call_equals_the_pipeline(
     got = np.asarray(result.images[0].to_pil(), np.int16)
     assert np.abs(got - np.rint(expected * 255).astype(np.int16)).max() <= 1
     assert result.reproducibility == "exact"
+
+
+def test_accelerations_name_themselves_and_are_no_plain_picture_in_the_cache(atelier: Atelier) -> None:
+    asked: dict[str, Any] = {"style": "none", "width": 64, "height": 64, "seed": 3, "num_inference_steps": STEPS}
+    lossy: dict[str, Any] = {"guidance_interval": GuidanceInterval(end=0.3), "step_caching": 2, **asked}
+    plain, fast, again = (atelier.generate("a bag", **fields) for fields in (asked, lossy, lossy))
+    assert (plain.accelerations, plain.ignored_fields) == ((), ())
+    assert fast.accelerations == again.accelerations == ("guidance_interval",)
+    assert fast.ignored_fields == ("step_caching",), "two guided steps, two without, and the last: none to foretell"
+    assert (fast.cached, again.cached) == (False, True)
+    assert fast.images[0].sha256 == again.images[0].sha256 != plain.images[0].sha256

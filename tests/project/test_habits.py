@@ -7,7 +7,6 @@ ROOT = Path(__file__).resolve().parents[2]
 LONGEST = 300
 REASONED = {
     "server/atelier_server/types.py": "the domain's vocabulary is read in one place",
-    "server/atelier_server/backends/sdxl/backend.py": "one loop, whose parts lie in modules of their own",
 }
 """Modules that are longer, and why."""
 

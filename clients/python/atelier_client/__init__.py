@@ -43,7 +43,7 @@ from atelier_client._events import (
     TruncatedTokens,
     Usage,
 )
-from atelier_client._fields import GenerateFields, PreviewOptions, ScoreFields
+from atelier_client._fields import GenerateFields, GuidanceInterval, PreviewOptions, ScoreFields
 from atelier_client._result import GeneratedImage, GenerationResult
 from atelier_client._retry import Retry
 from atelier_client._types import (
@@ -82,6 +82,7 @@ __all__ = [
     "GenerateFields",
     "GeneratedImage",
     "GenerationResult",
+    "GuidanceInterval",
     "Health",
     "ImageChunk",
     "ImageCompleted",

@@ -66,6 +66,7 @@ class Assembler:
             timestamp=completed.timestamp,
             metadata=completed.metadata,
             usage=completed.usage,
+            accelerations=completed.accelerations,
         )
 
     def _add_chunk(self, chunk: ImageChunk) -> None:

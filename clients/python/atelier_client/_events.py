@@ -121,6 +121,7 @@ class Completed(_Numbered):
     timestamp: datetime | None
     metadata: Mapping[str, str]
     usage: Usage | None = None
+    accelerations: tuple[str, ...] = ()
 
 
 Event = Queued | Started | Progress | ImageChunk | ImageCompleted | Completed

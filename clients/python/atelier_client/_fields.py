@@ -32,6 +32,19 @@ class PreviewOptions:
     format: ImageFormat | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class GuidanceInterval:
+    """Guidance for a share of the denoising steps only, which is faster and changes the picture.
+
+    Args:
+        start: Share of the steps from which on there is guidance, 0 to 1.
+        end: Share of the steps from which on there is none any more, 0 to 1.
+    """
+
+    start: float = 0.0
+    end: float = 1.0
+
+
 class GenerateFields(TypedDict, total=False):
     """Fields of atelier.v1.GenerateRequest beside the prompt; None is the same as leaving a field out."""
 
@@ -64,6 +77,8 @@ class GenerateFields(TypedDict, total=False):
     metadata: Mapping[str, str] | None
     request_id: str | None
     resume_after_sequence: int | None
+    guidance_interval: GuidanceInterval | None
+    step_caching: int | None
 
 
 class ScoreFields(TypedDict, total=False):

@@ -90,6 +90,7 @@ class GenerationResult:
     timestamp: datetime | None
     metadata: Mapping[str, str]
     usage: Usage | None = None
+    accelerations: tuple[str, ...] = ()
 
     @property
     def aesthetic_score(self) -> float | None:

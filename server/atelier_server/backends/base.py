@@ -36,9 +36,11 @@ class DiffusionTask:
 
     `negative_prompt` None means zero embeddings; `noise_schedule` "" means the checkpoint's own;
     `timeout_seconds` 0 means no limit; `refine_width` 0 means no second pass. `quality` and `style` are the request's
-    words, for models that have such settings; the prompt holds their modifiers already. `client` names whose call it
-    is: names share the model's time evenly, or by `client_share` where it is not 1. `origin` is the call, for the log.
-    `objective_seconds` is within what time the operator wants it to be done, or else refused; 0: no matter.
+    words, for models that have such settings; the prompt holds their modifiers already. Steps from
+    the share `guidance_start` to `guidance_end` have guidance; every `step_caching`-th step is computed, with 0 all.
+    `client` names whose call it is: names share the model's time evenly, or by `client_share` where it is not 1.
+    `origin` is the call, for the log. `objective_seconds` is within what time the operator wants it to be done, or else
+    refused; 0: no matter.
     """
 
     job_id: str
@@ -58,6 +60,9 @@ class DiffusionTask:
     refine_height: int = 0
     quality: str = ""
     style: str = ""
+    guidance_start: float = 0.0
+    guidance_end: float = 1.0
+    step_caching: int = 0
     client: str = ""
     client_share: float = 1.0
     objective_seconds: float = 0.0
@@ -87,12 +92,16 @@ class JobQueued:
 
 @dataclass(frozen=True, slots=True)
 class JobStarted:
-    """The job's first step is next; `width` and `height` tell a size other than the task's, 0 the task's."""
+    """The job's first step is next; `width` and `height` tell a size other than the task's, 0 the task's.
+
+    `accelerations` names what was asked for of GenerateRequest's lossy accelerations and takes effect.
+    """
 
     noise_schedule: str
     truncated: tuple[TruncatedTokens, ...] = ()
     width: int = 0
     height: int = 0
+    accelerations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

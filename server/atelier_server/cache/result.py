@@ -116,6 +116,7 @@ def _completed(data: Mapping[str, Any]) -> Completed:
             **data,
             "reproducibility": Reproducibility(data["reproducibility"]),
             "ignored_fields": tuple(data["ignored_fields"]),
+            "accelerations": tuple(data.get("accelerations", ())),
             "usage": Usage(**data["usage"]) if data.get("usage") else None,
         }
     )

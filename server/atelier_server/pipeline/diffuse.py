@@ -26,6 +26,7 @@ from atelier_server.telemetry.tracing import span
 from atelier_server.types import (
     Dimensions,
     Event,
+    GuidanceInterval,
     Preview,
     Progress,
     Queued,
@@ -37,7 +38,10 @@ Emit = Callable[[Event], None]
 
 
 class Diffusion:
-    """One job of a plan; it is charged to the account before it begins, and what is not computed is given back."""
+    """One job of a plan; it is charged to the account before it begins, and what is not computed is given back.
+
+    `accelerations` are those that take effect, once it has begun.
+    """
 
     def __init__(self, plan: Plan, pool: ThreadPool, emit: Emit, account: Account = NOBODY) -> None:
         self._plan = plan
@@ -47,6 +51,7 @@ class Diffusion:
         self._parts_done: dict[int, float] = {}
         self._untaken = len(plan.seeds)
         self._started = self._stepped = 0.0
+        self.accelerations: tuple[str, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -104,6 +109,7 @@ class Diffusion:
             self._emit(Queued(event.position, event.estimated_wait_seconds, total))
         elif isinstance(event, JobStarted):
             self._started = self._stepped = time.monotonic()
+            self.accelerations = event.accelerations
             if self._plan.attempt == 1:
                 self._emit(self._told(event))
         elif isinstance(event, JobStep):
@@ -128,6 +134,7 @@ class Diffusion:
 
     def _task(self, timeout_seconds: float | None, objective_seconds: float) -> DiffusionTask:
         plan = self._plan
+        interval = plan.request.guidance_interval or GuidanceInterval()
         return DiffusionTask(
             job_id=uuid4().hex,
             prompt=plan.prompts.positive,
@@ -147,6 +154,9 @@ class Diffusion:
             refine_height=plan.refine.height if plan.refine else 0,
             quality=plan.request.quality.value,
             style=plan.request.style.value,
+            guidance_start=interval.start,
+            guidance_end=interval.end,
+            step_caching=plan.request.step_caching or 0,
             client=self._account.name,
             client_share=self._account.share,
         )

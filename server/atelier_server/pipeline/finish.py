@@ -27,13 +27,15 @@ T = TypeVar("T")
 class Timings:
     """Milliseconds by stage, summed over pictures and attempts; `exact` tells whether the runner kept EXACT.
 
-    `model_used` and `usage` are what a paid service told, summed in the same way.
+    `model_used` and `usage` are what a paid service told, summed in the same way; `accelerations` are those that took
+    effect.
     """
 
     by_stage: dict[str, float] = field(default_factory=dict)
     exact: bool = True
     model_used: str = ""
     usage: Usage | None = None
+    accelerations: tuple[str, ...] = ()
 
     def add(self, stage: str, started: float) -> None:
         """Adds the time since `started` (time.monotonic())."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor as ThreadPool
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,7 +20,7 @@ from atelier_server.pipeline.plan import Plan
 from atelier_server.pipeline.route import Models
 from atelier_server.pipeline.safety import SafetyGate
 from atelier_server.pipeline.score import Scorer
-from atelier_server.types import Completed, Gate, Queued, Reproducibility
+from atelier_server.types import Completed, Gate, GenerateRequest, Queued, Reproducibility
 
 logger = logging.getLogger(__name__)
 
@@ -161,6 +161,7 @@ class Maker:
                 )
         except ExceptionGroup as failures:
             raise _first_leaf(failures) from failures
+        run.timings.accelerations = diffusion.accelerations
         if not enough() and any(task.cancelled() for task in (job, *tasks)):
             raise Cancelled("the work was cut off")  # not by us: its threads or its runner are being ended
         if job.cancelled():
@@ -192,11 +193,19 @@ def _completed(run: _Run, plan: Plan, attempts: int) -> Completed:
         reproducibility=Reproducibility.EXACT if exact else Reproducibility.BATCHED,
         model_used=timings.model_used or plan.model,
         model_version=plan.model_version,
-        ignored_fields=plan.ignored_fields,
+        ignored_fields=(*plan.ignored_fields, *_without_effect(plan.request, timings.accelerations)),
         timestamp=time.time(),
         metadata=plan.request.metadata,
         usage=timings.usage,
+        accelerations=timings.accelerations,
     )
+
+
+def _without_effect(request: GenerateRequest, accelerations: tuple[str, ...]) -> Iterator[str]:
+    """The accelerations that were asked for and that the model did not use."""
+    for name in ("guidance_interval", "step_caching"):
+        if getattr(request, name) is not None and name not in accelerations:
+            yield name
 
 
 def _first_leaf(error: Exception) -> Exception:

@@ -148,8 +148,11 @@ def _local(instance: Executor) -> str:
 
 def _set_fields(request: GenerateRequest) -> dict[str, str]:
     """The fields that a caller set and only a local model honours."""
-    usual = (None, DEFAULT_STEPS), (None, DEFAULT_GUIDANCE_SCALE), (None,)
-    sampling = (request.num_inference_steps, request.guidance_scale, request.noise_schedule)
+    usual = (None, DEFAULT_STEPS), (None, DEFAULT_GUIDANCE_SCALE), (None,), (None,), (None,)
+    sampling = (
+        *(request.num_inference_steps, request.guidance_scale, request.noise_schedule),
+        *(request.guidance_interval, request.step_caching),
+    )
     given = {
         "seed": (request.seed is not None, "the seed that was set"),
         "reproducibility": (request.reproducibility is Reproducibility.EXACT, "exact reproducibility"),

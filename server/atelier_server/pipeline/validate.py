@@ -48,6 +48,7 @@ def validated(request: GenerateRequest) -> GenerateRequest:
     _check_ranges(request)
     _check_size(request)
     _check_steps(request)
+    _check_interval(request)
     _check_names(request)
     return replace(request, prompt=prompt, negative_prompt=negative)
 
@@ -66,6 +67,7 @@ def _check_ranges(request: GenerateRequest) -> None:
         ("brand_threshold", request.brand_threshold, 0, 1),
         ("max_attempts", request.max_attempts, 1, 10),
         ("output_quality", request.output_quality, 1, 100),
+        ("step_caching", request.step_caching, 2, 10),
         ("preview.every_n_steps", request.preview.every_n_steps, 0, 2**32 - 1),
         ("preview.max_side", request.preview.max_side, 16, 1024),
     ]
@@ -100,6 +102,22 @@ def _check_steps(request: GenerateRequest) -> None:
         raise InvalidArgument(
             f"num_inference_steps is {steps}; the lcm schedule takes at most {LCM_MAX_STEPS}",
             field="num_inference_steps",
+        )
+
+
+def _check_interval(request: GenerateRequest) -> None:
+    interval = request.guidance_interval
+    if interval is None:
+        return
+    for field, value in (("start", interval.start), ("end", interval.end)):
+        if not 0 <= value <= 1:
+            raise InvalidArgument(
+                f"guidance_interval.{field} is {value}; it must be 0 to 1", field=f"guidance_interval.{field}"
+            )
+    if interval.start >= interval.end:
+        raise InvalidArgument(
+            f"guidance_interval ends at {interval.end} and starts at {interval.start}; it must end later",
+            field="guidance_interval.end",
         )
 
 

@@ -47,6 +47,9 @@ def diffuse_request(task: DiffusionTask) -> pb.DiffuseRequest:
         refine_height=task.refine_height,
         quality=task.quality,
         style=task.style,
+        guidance_start=task.guidance_start,
+        guidance_end=task.guidance_end,
+        step_caching=task.step_caching,
         client=task.client,
         client_share=task.client_share,
         objective_seconds=task.objective_seconds,
@@ -77,6 +80,9 @@ def diffusion_task(message: pb.DiffuseRequest) -> DiffusionTask:
         refine_height=message.refine_height,
         quality=message.quality,
         style=message.style,
+        guidance_start=message.guidance_start,
+        guidance_end=message.guidance_end,
+        step_caching=message.step_caching,
         client=message.client,
         client_share=message.client_share,
         objective_seconds=message.objective_seconds,
@@ -96,7 +102,10 @@ def diffuse_response(event: JobEvent) -> pb.DiffuseResponse:
             return pb.DiffuseResponse(queued=queued)
         case JobStarted():
             cuts = [_token_cut(cut) for cut in event.truncated]
-            return pb.DiffuseResponse(started=pb.JobStarted(noise_schedule=event.noise_schedule, truncated=cuts))
+            started = pb.JobStarted(
+                noise_schedule=event.noise_schedule, truncated=cuts, accelerations=event.accelerations
+            )
+            return pb.DiffuseResponse(started=started)
         case JobStep():
             step = pb.JobStep(
                 image_index=event.image_index,
@@ -125,7 +134,8 @@ def job_event(message: pb.DiffuseResponse) -> JobEvent:
                 TruncatedTokens(cut.encoder, cut.prompt_tokens, cut.negative_prompt_tokens)
                 for cut in message.started.truncated
             )
-            return JobStarted(message.started.noise_schedule, cuts)
+            accelerations = tuple(message.started.accelerations)
+            return JobStarted(message.started.noise_schedule, cuts, accelerations=accelerations)
         case "step":
             step = message.step
             preview = _pixels(step.preview) if step.HasField("preview") else None

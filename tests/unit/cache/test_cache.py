@@ -39,7 +39,8 @@ def result(data: bytes = b"picture", seed: int = 7) -> KeptResult:
         "m", "1", "why", "p", None, (seed,), SIZE, SIZE, 4, 7.5, "euler", (TruncatedTokens("text_encoder", 3, 0),)
     )
     completed = Completed(
-        5.0, {"denoise": 4.0}, False, 1, 0, Reproducibility.EXACT, "m", "1", ("seed",), 9.0, {"a": "b"}
+        *(5.0, {"denoise": 4.0}, False, 1, 0, Reproducibility.EXACT, "m", "1", ("seed",), 9.0, {"a": "b"}),
+        accelerations=("step_caching",),
     )
     return KeptResult(started, (KeptPicture(data, picture),), completed)
 
@@ -53,6 +54,7 @@ def test_the_form_on_disk_is_read_back_equal() -> None:
     second = KeptPicture(b"", ImageCompleted(1, 8, hashlib.sha256(b"").hexdigest(), "image/png", SIZE, SIZE, Scores()))
     kept = KeptResult(two.started, (*two.pictures, second), two.completed)
     assert from_bytes(to_bytes(kept)) == kept
+    assert kept.completed.accelerations == ("step_caching",)
 
 
 @pytest.mark.parametrize("position", [0, 31, 32, 39, 40, 100, -1, -7])

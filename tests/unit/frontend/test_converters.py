@@ -40,6 +40,7 @@ def test_every_field_of_the_request_is_carried() -> None:
         cache=common_pb2.CACHE_POLICY_BYPASS, priority=common_pb2.PRIORITY_HIGH,
         reproducibility=common_pb2.REPRODUCIBILITY_EXACT, on_disconnect=common_pb2.ON_DISCONNECT_CONTINUE,
         metadata={"order": "7"}, request_id="mine", resume_after_sequence=4,
+        guidance_interval=image_generation_pb2.GuidanceInterval(start=0.1, end=0.8), step_caching=0,
     )  # fmt: skip
     assert full == types.GenerateRequest(
         prompt="a bag", negative_prompt="", style=types.Style.NONE, aspect_ratio=types.AspectRatio.TWITTER,
@@ -50,7 +51,15 @@ def test_every_field_of_the_request_is_carried() -> None:
         preview=types.PreviewOptions(3, 64, types.ImageFormat.PNG), cache=types.CachePolicy.BYPASS,
         priority=types.Priority.HIGH, reproducibility=types.Reproducibility.EXACT,
         on_disconnect=types.OnDisconnect.CONTINUE, metadata={"order": "7"}, request_id="mine", resume_after_sequence=4,
+        guidance_interval=types.GuidanceInterval(0.1, 0.8), step_caching=0,
     )  # fmt: skip
+
+
+def test_the_ends_of_a_guidance_interval_have_defaults() -> None:
+    empty = image_generation_pb2.GuidanceInterval()
+    assert convert(prompt="a bag", guidance_interval=empty).guidance_interval == types.GuidanceInterval(0.0, 1.0)
+    zero = image_generation_pb2.GuidanceInterval(end=0.0)
+    assert convert(prompt="a bag", guidance_interval=zero).guidance_interval == types.GuidanceInterval(0.0, 0.0)
 
 
 @pytest.mark.parametrize("field", ENUM_FIELDS)
@@ -128,9 +137,11 @@ def test_completed() -> None:
         generation_time_ms=12.5, timings_ms={"denoise": 9.0}, cached=False, attempts=2, restarts=1,
         reproducibility=types.Reproducibility.EXACT, model_used="starter", model_version="1",
         ignored_fields=("seed",), timestamp=1_700_000_000.25, metadata={"order": "7"},
+        accelerations=("step_caching",),
     )  # fmt: skip
     message = response(event).completed
     assert message.reproducibility == common_pb2.REPRODUCIBILITY_EXACT
     assert message.timestamp.ToMilliseconds() == 1_700_000_000_250
     assert (dict(message.timings_ms), dict(message.metadata)) == ({"denoise": 9.0}, {"order": "7"})
     assert (message.attempts, message.restarts, list(message.ignored_fields)) == (2, 1, ["seed"])
+    assert list(message.accelerations) == ["step_caching"]

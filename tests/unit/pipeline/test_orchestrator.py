@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from atelier_server.types import (
     Event,
     Gate,
     GenerateRequest,
+    GuidanceInterval,
     ImageChunk,
     ImageCompleted,
     ModelChoice,
@@ -265,3 +267,12 @@ async def test_another_attempt_is_not_begun_when_it_would_miss_the_deadline(
     with contextlib.suppress(DeadlineExceeded):  # a machine so slow that even the first attempt is late
         assert isinstance((await events_of(generation))[-1], Completed)
     assert len(instance.tasks) == 1
+
+
+async def test_accelerations_that_a_model_does_not_use_are_told_as_ignored(pipeline: Pipeline, instance: Any) -> None:
+    request = replace(RED_BAG, guidance_interval=GuidanceInterval(0.1, 0.8), step_caching=3)
+    completed = (await events_of(await pipeline.start(request, Caller())))[-1]
+    assert isinstance(completed, Completed)
+    assert (completed.accelerations, completed.ignored_fields) == ((), ("guidance_interval", "step_caching"))
+    (task,) = instance.tasks
+    assert (task.guidance_start, task.guidance_end, task.step_caching) == (0.1, 0.8, 3)

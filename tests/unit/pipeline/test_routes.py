@@ -84,6 +84,7 @@ def test_without_what_the_reason_names_the_choice_flips(entry: dict[str, str]) -
         (SIGN, {"reproducibility": Reproducibility.EXACT}, "reproducibility"),
         ("an abstract idea of time", {"num_inference_steps": 30}, "sampling"),
         ("an abstract idea of time", {"guidance_scale": 3.0}, "sampling"),
+        ("an abstract idea of time", {"step_caching": 2}, "sampling"),
         ("an abstract idea of time", {"noise_schedule": NoiseSchedule.DDIM}, "sampling"),
     ],
 )

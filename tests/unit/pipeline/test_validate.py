@@ -7,7 +7,7 @@ import pytest
 
 from atelier_server.errors import InvalidArgument
 from atelier_server.pipeline.validate import clean_text, validated
-from atelier_server.types import GenerateRequest, NoiseSchedule, PreviewOptions
+from atelier_server.types import GenerateRequest, GuidanceInterval, NoiseSchedule, PreviewOptions
 
 GOOD = GenerateRequest("a red handbag")
 
@@ -33,6 +33,14 @@ GOOD = GenerateRequest("a red handbag")
         ("brand_threshold", {"brand_threshold": math.nan}),
         ("max_attempts", {"max_attempts": 11}),
         ("output_quality", {"output_quality": 0}),
+        ("step_caching", {"step_caching": 0}),
+        ("step_caching", {"step_caching": 1}),
+        ("step_caching", {"step_caching": 11}),
+        ("guidance_interval.start", {"guidance_interval": GuidanceInterval(-0.1, 0.5)}),
+        ("guidance_interval.start", {"guidance_interval": GuidanceInterval(math.nan, 0.5)}),
+        ("guidance_interval.end", {"guidance_interval": GuidanceInterval(0.1, 1.5)}),
+        ("guidance_interval.end", {"guidance_interval": GuidanceInterval(0.5, 0.5)}),
+        ("guidance_interval.end", {"guidance_interval": GuidanceInterval(0.8, 0.2)}),
         ("preview.max_side", {"preview": PreviewOptions(1, 8)}),
         ("preview.every_n_steps", {"preview": PreviewOptions(2**32)}),
         ("preview.every_n_steps", {"preview": PreviewOptions(-1)}),
@@ -62,6 +70,8 @@ def test_a_bad_value_is_refused_by_its_field(field: str, change: dict[str, objec
         {"num_inference_steps": 50, "noise_schedule": NoiseSchedule.LCM},
         {"guidance_scale": 0.0},
         {"guidance_scale": 30.0},
+        {"guidance_interval": GuidanceInterval(0.0, 1.0), "step_caching": 2},
+        {"guidance_interval": GuidanceInterval(0.0, 0.1), "step_caching": 10},
         {"width": 64, "height": 4096},
         {"width": 2048, "height": 2048},
         {"seed": 0},

@@ -42,6 +42,9 @@ TASK = DiffusionTask(
     refine_height=192,
     quality="hd",
     style="bold",
+    guidance_start=0.1,
+    guidance_end=0.8,
+    step_caching=3,
     client="anna",
     client_share=2.0,
     objective_seconds=30.0,
@@ -68,6 +71,7 @@ def test_no_field_of_a_task_is_left_at_its_default() -> None:
     [
         JobQueued(3, 1.5, 4.5),
         JobStarted("euler", (TruncatedTokens("text_encoder", 12, 0), TruncatedTokens("text_encoder_2", 1, 2))),
+        JobStarted("ddim", accelerations=("guidance_interval", "step_caching")),
         JobStep(1, 4, 9, 0.25),
         JobDone({"queue": 1.0, "denoise": 2.5}, exact=True),
     ],

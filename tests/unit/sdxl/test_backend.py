@@ -270,6 +270,21 @@ def test_the_second_pass_keeps_the_composition(backend: Backend) -> None:
     np.testing.assert_array_equal(refined, again)
 
 
+def test_accelerations_hold_in_the_second_pass_too(backend: Backend) -> None:
+    before = dict(backend.status().counters)
+    crowd = Crowd(backend)
+    size = {"width": 64, "height": 64, "refine_width": 128, "refine_height": 128}
+    events = crowd.submit(task(num_inference_steps=20, guidance_end=0.8, step_caching=3, **size))
+    crowd.run()
+    assert pictures(events)[0].shape == (128, 128, 3)
+    steps = [event for event in events if isinstance(event, JobStep)]
+    assert [step.step for step in steps] == list(range(1, 27))
+    after = backend.status().counters
+    first, second = (2, 2, *(0, 0, 2) * 4, 0, 0, 1, 1, 0, 1), (2, 2, 1, 1, 0, 1)
+    assert after["rows"] - before["rows"] == sum(first) + sum(second)
+    assert after["steps"] - before["steps"] == sum(map(bool, first)) + sum(map(bool, second))
+
+
 def test_switches_change_the_way_not_the_picture(backend: Backend, checkpoint: Path) -> None:
     one = task(width=160, height=128, num_inference_steps=2, exact=True, job_id="switches")
     sliced = make_backend(checkpoint, attention_slicing="on", vae_slicing="on", vae_tiling="off", max_rows="2")

@@ -86,6 +86,7 @@ def jobs(draw: st.DrawFn) -> list[list[Entry]]:
                     rows,
                     steps,
                     priority,
+                    later=((draw(st.integers(1, steps - 1)), 3 - rows),) if steps > 1 and draw(st.booleans()) else (),
                 )
                 for index in range(draw(st.integers(1, 4)))
             ]
@@ -297,6 +298,31 @@ def test_a_forecast_comes_true_when_nobody_else_comes(made: list[list[Entry]], l
     machine.run()
     end = machine.finished["new", 0]
     assert abs(foreseen.total_seconds - end) <= 0.3 * end + longest + steps * line.step_seconds(line.rows, 0)
+
+
+def test_rows_are_counted_as_they_will_be() -> None:
+    """A device without a fixed cost: two rows take twice as long as one."""
+    line = Line(fixed=0.0, per_row=1.0, rows=2)
+    machine = Machine(line)
+    entry = Entry("thrifty", 0, NATIVE, 1, 10, later=((8, 2), (3, 1)))
+    assert list(entry.stretches()) == [(2, 1), (5, 2), (3, 1)]
+    assert machine.scheduler.forecast([entry], 0.0).total_seconds == 15.0
+    with pytest.raises(DeadlineExceeded, match=r"needs about 15\.0 s"):
+        machine.scheduler.admit([Entry("late", 0, NATIVE, 1, 10, deadline=10.0, later=((8, 2), (3, 1)))], now=0.0)
+    machine.scheduler.add([entry])
+    machine.run()
+    assert [batch.rows for batch in machine.batches] == [1, 1, 2, 2, 2, 2, 2, 1, 1, 1]
+    assert machine.finished["thrifty", 0] == 15.0
+
+
+def test_what_a_picture_does_without_others_have() -> None:
+    """Two guided pictures do not fit into three rows; a guided and an unguided one do."""
+    machine = Machine(Line(fixed=1.0, per_row=0.01, rows=3))
+    machine.scheduler.add([Entry("thrifty", 0, NATIVE, 2, 6, later=((3, 1),))])
+    machine.add("plain", 6)
+    machine.run()
+    batches = [({entry.job_id for entry in batch.entries}, batch.rows) for batch in machine.batches]
+    assert batches == [({"thrifty"}, 2)] * 3 + [({"thrifty", "plain"}, 3)] * 3 + [({"plain"}, 2)] * 3
 
 
 def test_a_call_is_refused_for_those_ahead_of_it() -> None:

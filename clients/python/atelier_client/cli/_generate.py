@@ -132,7 +132,7 @@ def document(result: GenerationResult, paths: list[Path]) -> dict[str, object]:
     copied = (
         *("request_id", "model_used", "model_version", "routing_reason", "prompt_used", "negative_prompt_used"),
         *("generation_time_ms", "cached", "attempts", "restarts", "reproducibility", "ignored_fields"),
-        *("timings_ms", "metadata", "timestamp"),
+        *("accelerations", "timings_ms", "metadata", "timestamp"),
     )
     images = [_image_document(image, path) for image, path in zip(result.images, paths, strict=True)]
     paid = {"usage": asdict(result.usage)} if result.usage is not None else {}
@@ -187,10 +187,21 @@ def _text(result: GenerationResult, paths: list[Path]) -> str:
 def notes_on(scores: Iterable[Scores]) -> Iterator[str]:
     """Lines on what holds for some of the pictures, each said once."""
     scores = list(scores)
-    notes = [_BRAND_MISSING for one in scores if one.brand_reference_missing]
+    notes = [shortfall for one in scores for shortfall in _shortfalls(one)]
+    notes += [_BRAND_MISSING for one in scores if one.brand_reference_missing]
     notes += [f"no {name}: {reason}" for one in scores for name, reason in sorted(one.missing_reasons.items())]
     notes += [warning for one in scores for warning in one.warnings]
     return (f"note     {note}" for note in dict.fromkeys(notes))
+
+
+def _shortfalls(scores: Scores) -> Iterator[str]:
+    """Why a picture did not pass."""
+    for name, passed, score, threshold in (
+        ("aesthetic", scores.aesthetic_passed, scores.aesthetic_score, scores.aesthetic_threshold),
+        ("brand", scores.brand_passed, scores.brand_consistency_score, scores.brand_threshold),
+    ):
+        if passed is False:
+            yield f"not passed: {name} {show(score)} is under {show(threshold)}."
 
 
 def _notes(result: GenerationResult) -> Iterator[str]:
@@ -200,6 +211,8 @@ def _notes(result: GenerationResult) -> Iterator[str]:
         yield f"note     {cut.encoder} cannot read so much: {counts} had no effect."
     if result.usage is not None:
         yield f"note     it costs about ${result.usage.estimated_cost_usd:.3f} at {result.model_used}."
+    if result.accelerations:
+        yield f"note     computed faster, at a loss, by {' and '.join(result.accelerations)}."
     if result.ignored_fields:
         yield f"note     {result.model_used} cannot honour: {', '.join(result.ignored_fields)}."
 

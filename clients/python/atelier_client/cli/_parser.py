@@ -97,6 +97,13 @@ def _size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def _interval(text: str) -> dict[str, float]:
+    match = re.fullmatch(r"(\d*\.?\d+)-(\d*\.?\d+)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not START-END, such as 0.1-0.8")
+    return {"start": float(match[1]), "end": float(match[2])}
+
+
 def _pair(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not key:
@@ -202,6 +209,13 @@ def _add_picture(parser: argparse.ArgumentParser) -> None:
     add("--steps", dest="num_inference_steps", type=int, metavar="N", help="denoising steps, 1 to 150")
     add("--guidance", dest="guidance_scale", type=float, metavar="F", help="weight of the prompt, 0 to 30")
     _add_words(parser, "--noise-schedule", "noise_schedule", _fields.NoiseSchedule)
+    add(
+        "--guidance-interval",
+        type=_interval,
+        metavar="A-B",
+        help="guidance from share A to B of the steps only, 0–1",
+    )
+    add("--step-caching", type=int, metavar="N", help="compute every Nth step only, 2 to 10; faster, at a loss")
     add("-n", "--num-images", dest="num_images", type=int, metavar="N", help="how many pictures, 1 to 10")
     add("--brand", dest="brand_id", metavar="ID", help="the brand to compare with")
     add(

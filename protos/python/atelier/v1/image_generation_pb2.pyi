@@ -11,7 +11,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("prompt", "negative_prompt", "style", "aspect_ratio", "quality", "width", "height", "num_images", "seed", "model", "model_name", "num_inference_steps", "guidance_scale", "noise_schedule", "brand_id", "brand_consistency_check", "aesthetic_threshold", "brand_threshold", "gate", "max_attempts", "output_format", "output_quality", "preview", "cache", "priority", "reproducibility", "on_disconnect", "metadata", "request_id", "resume_after_sequence")
+    __slots__ = ("prompt", "negative_prompt", "style", "aspect_ratio", "quality", "width", "height", "num_images", "seed", "model", "model_name", "num_inference_steps", "guidance_scale", "noise_schedule", "brand_id", "brand_consistency_check", "aesthetic_threshold", "brand_threshold", "gate", "max_attempts", "output_format", "output_quality", "preview", "cache", "priority", "reproducibility", "on_disconnect", "metadata", "request_id", "resume_after_sequence", "guidance_interval", "step_caching")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,8 @@ class GenerateRequest(_message.Message):
     METADATA_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     RESUME_AFTER_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    STEP_CACHING_FIELD_NUMBER: _ClassVar[int]
     prompt: str
     negative_prompt: str
     style: _common_pb2.Style
@@ -79,7 +81,17 @@ class GenerateRequest(_message.Message):
     metadata: _containers.ScalarMap[str, str]
     request_id: str
     resume_after_sequence: int
-    def __init__(self, prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., style: _Optional[_Union[_common_pb2.Style, str]] = ..., aspect_ratio: _Optional[_Union[_common_pb2.AspectRatio, str]] = ..., quality: _Optional[_Union[_common_pb2.Quality, str]] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_images: _Optional[int] = ..., seed: _Optional[int] = ..., model: _Optional[_Union[_common_pb2.Model, str]] = ..., model_name: _Optional[str] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., noise_schedule: _Optional[_Union[_common_pb2.NoiseSchedule, str]] = ..., brand_id: _Optional[str] = ..., brand_consistency_check: bool = ..., aesthetic_threshold: _Optional[float] = ..., brand_threshold: _Optional[float] = ..., gate: _Optional[_Union[_common_pb2.Gate, str]] = ..., max_attempts: _Optional[int] = ..., output_format: _Optional[_Union[_common_pb2.ImageFormat, str]] = ..., output_quality: _Optional[int] = ..., preview: _Optional[_Union[PreviewOptions, _Mapping]] = ..., cache: _Optional[_Union[_common_pb2.CachePolicy, str]] = ..., priority: _Optional[_Union[_common_pb2.Priority, str]] = ..., reproducibility: _Optional[_Union[_common_pb2.Reproducibility, str]] = ..., on_disconnect: _Optional[_Union[_common_pb2.OnDisconnect, str]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., request_id: _Optional[str] = ..., resume_after_sequence: _Optional[int] = ...) -> None: ...
+    guidance_interval: GuidanceInterval
+    step_caching: int
+    def __init__(self, prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., style: _Optional[_Union[_common_pb2.Style, str]] = ..., aspect_ratio: _Optional[_Union[_common_pb2.AspectRatio, str]] = ..., quality: _Optional[_Union[_common_pb2.Quality, str]] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_images: _Optional[int] = ..., seed: _Optional[int] = ..., model: _Optional[_Union[_common_pb2.Model, str]] = ..., model_name: _Optional[str] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., noise_schedule: _Optional[_Union[_common_pb2.NoiseSchedule, str]] = ..., brand_id: _Optional[str] = ..., brand_consistency_check: bool = ..., aesthetic_threshold: _Optional[float] = ..., brand_threshold: _Optional[float] = ..., gate: _Optional[_Union[_common_pb2.Gate, str]] = ..., max_attempts: _Optional[int] = ..., output_format: _Optional[_Union[_common_pb2.ImageFormat, str]] = ..., output_quality: _Optional[int] = ..., preview: _Optional[_Union[PreviewOptions, _Mapping]] = ..., cache: _Optional[_Union[_common_pb2.CachePolicy, str]] = ..., priority: _Optional[_Union[_common_pb2.Priority, str]] = ..., reproducibility: _Optional[_Union[_common_pb2.Reproducibility, str]] = ..., on_disconnect: _Optional[_Union[_common_pb2.OnDisconnect, str]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., request_id: _Optional[str] = ..., resume_after_sequence: _Optional[int] = ..., guidance_interval: _Optional[_Union[GuidanceInterval, _Mapping]] = ..., step_caching: _Optional[int] = ...) -> None: ...
+
+class GuidanceInterval(_message.Message):
+    __slots__ = ("start", "end")
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    start: float
+    end: float
+    def __init__(self, start: _Optional[float] = ..., end: _Optional[float] = ...) -> None: ...
 
 class PreviewOptions(_message.Message):
     __slots__ = ("every_n_steps", "max_side", "format")
@@ -218,7 +230,7 @@ class ImageCompleted(_message.Message):
     def __init__(self, image_index: _Optional[int] = ..., seed: _Optional[int] = ..., sha256: _Optional[str] = ..., media_type: _Optional[str] = ..., dimensions: _Optional[_Union[_common_pb2.Dimensions, _Mapping]] = ..., native_dimensions: _Optional[_Union[_common_pb2.Dimensions, _Mapping]] = ..., scores: _Optional[_Union[_scoring_pb2.Scores, _Mapping]] = ...) -> None: ...
 
 class Completed(_message.Message):
-    __slots__ = ("generation_time_ms", "timings_ms", "cached", "attempts", "restarts", "reproducibility", "model_used", "model_version", "ignored_fields", "timestamp", "metadata", "usage")
+    __slots__ = ("generation_time_ms", "timings_ms", "cached", "attempts", "restarts", "reproducibility", "model_used", "model_version", "ignored_fields", "timestamp", "metadata", "usage", "accelerations")
     class TimingsMsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -245,6 +257,7 @@ class Completed(_message.Message):
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
+    ACCELERATIONS_FIELD_NUMBER: _ClassVar[int]
     generation_time_ms: float
     timings_ms: _containers.ScalarMap[str, float]
     cached: bool
@@ -257,7 +270,8 @@ class Completed(_message.Message):
     timestamp: _timestamp_pb2.Timestamp
     metadata: _containers.ScalarMap[str, str]
     usage: Usage
-    def __init__(self, generation_time_ms: _Optional[float] = ..., timings_ms: _Optional[_Mapping[str, float]] = ..., cached: bool = ..., attempts: _Optional[int] = ..., restarts: _Optional[int] = ..., reproducibility: _Optional[_Union[_common_pb2.Reproducibility, str]] = ..., model_used: _Optional[str] = ..., model_version: _Optional[str] = ..., ignored_fields: _Optional[_Iterable[str]] = ..., timestamp: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ...) -> None: ...
+    accelerations: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, generation_time_ms: _Optional[float] = ..., timings_ms: _Optional[_Mapping[str, float]] = ..., cached: bool = ..., attempts: _Optional[int] = ..., restarts: _Optional[int] = ..., reproducibility: _Optional[_Union[_common_pb2.Reproducibility, str]] = ..., model_used: _Optional[str] = ..., model_version: _Optional[str] = ..., ignored_fields: _Optional[_Iterable[str]] = ..., timestamp: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., accelerations: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Usage(_message.Message):
     __slots__ = ("input_tokens", "output_tokens", "total_tokens", "estimated_cost_usd", "upstream_calls")

@@ -5,7 +5,6 @@
 
 import logging
 import time
-from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection
 
 import torch
@@ -19,7 +18,6 @@ from atelier_server.backends.base import (
     JobFailed,
     JobImage,
     JobQueued,
-    JobStarted,
     JobStep,
     ModelSpec,
     device_failed,
@@ -37,14 +35,14 @@ from atelier_server.backends.sdxl.jobs import (
 from atelier_server.backends.sdxl.memory import MemoryRelief, out_of_memory
 from atelier_server.backends.sdxl.model import Model
 from atelier_server.backends.sdxl.parameters import read_parameters
+from atelier_server.backends.sdxl.report import report
 from atelier_server.backends.sdxl.scheduler import StepScheduler, objective_missed
 from atelier_server.backends.sdxl.start import start
+from atelier_server.backends.sdxl.tally import Tally
 from atelier_server.errors import AtelierError, DeadlineExceeded, Internal, InvalidArgument
-from atelier_server.telemetry.histogram import BATCH_ROWS, STEP_SECONDS, Histogram
 from atelier_server.telemetry.origin import working_for
 
 _LOG = logging.getLogger(__name__)
-_REMEMBERED_ABORTS = 1024
 
 
 class SdxlBackend(Backend):
@@ -61,9 +59,7 @@ class SdxlBackend(Backend):
         self._parameters = read_parameters(spec.parameters)
         self._jobs: dict[str, Running] = {}
         self._undecoded = FinishedQueue()
-        self._aborted: OrderedDict[str, None] = OrderedDict()
-        self._counters: Counter[str] = Counter(steps=0, rows=0, rows_after_abort=0, images=0, out_of_memory=0)
-        self._step_seconds, self._batch_rows = Histogram(STEP_SECONDS), Histogram(BATCH_ROWS)
+        self._tally = Tally()
         self._model: Model
         self._relief: MemoryRelief
         self._scheduler: StepScheduler
@@ -109,9 +105,7 @@ class SdxlBackend(Backend):
         """Forgets a job; its rows are gone from the next step on."""
         self._admitted.discard(job_id)
         if self._forget(job_id):
-            self._aborted[job_id] = None
-            if len(self._aborted) > _REMEMBERED_ABORTS:
-                self._aborted.popitem(last=False)
+            self._tally.aborted(job_id)
 
     @torch.inference_mode()
     def step(self) -> float | None:
@@ -141,31 +135,7 @@ class SdxlBackend(Backend):
 
     def status(self) -> BackendStatus:
         """Device, load, what it can do and what it did."""
-        limits = self._model.limits
-        native = limits.native_width * limits.native_height
-        running = sum(running.started is not None for running in list(self._jobs.values()))
-        on_cuda = self._model.device.type == "cuda"
-        return BackendStatus(
-            device=str(self._model.device),
-            dtype=str(self._model.runner.dtype).removeprefix("torch."),
-            waiting=max(0, len(self._jobs) - running),
-            running=running,
-            device_memory_bytes=torch.cuda.memory_allocated(self._model.device) if on_cuda else 0,
-            facts={
-                "native_width": limits.native_width,
-                "native_height": limits.native_height,
-                "max_side": limits.max_side,
-                "size_multiple": limits.size_multiple,
-                "default_steps": self._parameters.default_steps,
-                "max_rows": self._relief.cap(native),
-                "seconds_per_step": self._relief.step_seconds(2, native),
-                "can_refine": float(limits.can_refine),
-                **{f"seconds_of_{n}_rows": self._relief.step_seconds(n, native) for n in self._relief.curve.points},
-            },
-            counters=dict(self._counters),
-            warnings=self._relief.warnings,
-            histograms={"step_seconds": self._step_seconds.spread(), "batch_rows": self._batch_rows.spread()},
-        )
+        return report(self._model, self._relief, self._parameters, list(self._jobs.values()), self._tally)
 
     def _prepare(self, job: Job) -> tuple[Running, list[Entry]]:
         task = job.task
@@ -178,7 +148,7 @@ class SdxlBackend(Backend):
         self._model.schedules.check(name, task.num_inference_steps)
         tail = self._decode_seconds * task.width * task.height / self._native_pixels
         entries = make_entries(task, self._model.limits, self._dtype, job.arrived, tail, self._encode_seconds)
-        return Running(job, task, name), entries
+        return Running(job, task, name, self._model.limits), entries
 
     @property
     def _native_pixels(self) -> int:
@@ -205,9 +175,7 @@ class SdxlBackend(Backend):
         jobs = {entry.job_id: self._jobs[entry.job_id] for entry in batch.entries}
         begin = self._clock()
         for running in jobs.values():
-            if running.started is None:
-                running.started = begin
-                running.job.publish(JobStarted(running.noise_schedule, running.truncated))
+            running.begin(begin)
         pictures = [jobs[entry.job_id].pictures[entry.index] for entry in batch.entries]
         latents = [picture.latents for picture in pictures]
         try:
@@ -225,14 +193,14 @@ class SdxlBackend(Backend):
             self._relieve(batch, jobs.values(), untouched)
             return
         seconds = self._clock() - begin
-        self._count(batch, seconds)
+        self._tally.step(batch, seconds)
         for running in jobs.values():
             running.denoise_seconds += seconds
             running.unaltered = running.unaltered and not self._relief.alters_pictures
         self._relief.update(batch.rows, batch.key.pixels, seconds)
         finished = self._scheduler.update(batch, seconds)
         for entry in batch.entries:
-            self._publish_step(entry, batch, jobs[entry.job_id])
+            self._publish_steps(entry, batch, jobs[entry.job_id])
         for entry in finished:
             running = jobs[entry.job_id]
             enlarge = bool(running.task.refine_width) and running.steps_done[entry.index] < running.total_steps
@@ -244,7 +212,7 @@ class SdxlBackend(Backend):
 
     def _relieve(self, batch: Batch, jobs: Collection[Running], untouched: bool) -> None:
         """After a batch that did not fit: the next call of `step` schedules its entries anew, under a measure more."""
-        self._counters["out_of_memory"] += 1
+        self._tally.counters["out_of_memory"] += 1
         self._model.runner.forget()
         for running in jobs:
             running.unaltered = False
@@ -261,29 +229,19 @@ class SdxlBackend(Backend):
             for picture in running.pictures:
                 picture.move(self._model.device, self._model.runner.dtype)
 
-    def _count(self, batch: Batch, seconds: float) -> None:
-        self._step_seconds.observe(seconds)
-        self._batch_rows.observe(batch.rows)
-        self._counters["steps"] += 1
-        self._counters["rows"] += batch.rows
-        self._counters[f"steps_of_{batch.rows}_rows"] += 1
-        self._counters["rows_after_abort"] += sum(
-            entry.rows for entry in batch.entries if entry.job_id in self._aborted
-        )
-
-    def _publish_step(self, entry: Entry, batch: Batch, running: Running) -> None:
-        running.steps_done[entry.index] += 1
-        step = running.steps_done[entry.index]
+    def _publish_steps(self, entry: Entry, batch: Batch, running: Running) -> None:
+        """Tells of the step that was computed, and of those that were foretold after it."""
         every = running.task.preview_every
-        preview = None
-        if every and step % every == 0:
-            foreseen = running.pictures[entry.index].foreseen
-            preview = self._model.previewer.picture(foreseen) if foreseen is not None else None
+        running.computations[entry.index] -= 1
         together = sum(one.job_id == entry.job_id for one in batch.entries)
         step_seconds = self._relief.step_seconds(batch.rows, batch.key.pixels)
         decoding = entry.tail_seconds * running.images_left
-        remaining = running.steps_left / together * step_seconds + decoding
-        running.job.publish(JobStep(entry.index, step, running.total_steps, remaining, preview, batch.rows))
+        remaining = sum(running.computations) / together * step_seconds + decoding
+        for foreseen in running.pictures[entry.index].foreseen:
+            running.steps_done[entry.index] += 1
+            step = running.steps_done[entry.index]
+            preview = self._model.previewer.picture(foreseen) if every and step % every == 0 else None
+            running.job.publish(JobStep(entry.index, step, running.total_steps, remaining, preview, batch.rows))
 
     def _decode(self, running: Running, finished: Finished) -> None:
         begin = self._clock()
@@ -303,7 +261,7 @@ class SdxlBackend(Backend):
         if (task.width, task.height) == (self._model.limits.native_width, self._model.limits.native_height):
             self._decode_seconds += 0.1 * (seconds - self._decode_seconds)
         running.images_left -= 1
-        self._counters["images"] += 1
+        self._tally.counters["images"] += 1
         running.job.publish(JobImage(index, pixels))
         if running.images_left == 0:
             self._forget(running.job.job_id)
@@ -316,7 +274,7 @@ class SdxlBackend(Backend):
         try:
             with working_for(running.task.origin):
                 while not self._relief.fits(lambda: work(running)):
-                    self._counters["out_of_memory"] += 1
+                    self._tally.counters["out_of_memory"] += 1
                     running.unaltered = False
                     self._relief.relieve(rows, self._native_pixels)
                     rows = 0  # halved once is enough: this work is not done in batches

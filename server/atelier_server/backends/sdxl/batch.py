@@ -1,12 +1,13 @@
 """One UNet step of many pictures: gather their rows, call the UNet once, scatter the predictions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from atelier_server.backends.sdxl.cross_attention import remember_text
+from atelier_server.backends.sdxl.foretell import Foretelling
 from atelier_server.backends.sdxl.noise_schedule import Denoiser
 
 
@@ -24,16 +25,28 @@ class Conditioning:
     time_ids: torch.Tensor
     guidance_scale: float
     guidance_embeds: torch.Tensor | None = None
+    _unguided: "Conditioning | None" = None
 
     @property
     def rows(self) -> int:
         """1, or 2 with guidance."""
         return int(self.embeds.shape[0])
 
+    def of_rows(self, rows: int) -> "Conditioning":
+        """Itself, or without the unconditional row where only one is computed; always the same object."""
+        if rows == self.rows:
+            return self
+        if self._unguided is None:
+            self._unguided = Conditioning(
+                self.embeds[-1:], self.pooled[-1:], self.time_ids[-1:], self.guidance_scale, self.guidance_embeds
+            )
+        return self._unguided
+
     def move(self, device: torch.device, dtype: torch.dtype) -> None:
         """Moves what the UNet reads to its device and dtype."""
         self.embeds, self.pooled = self.embeds.to(device, dtype), self.pooled.to(device, dtype)
         self.time_ids = self.time_ids.to(device)
+        self._unguided = None
         if self.guidance_embeds is not None:
             self.guidance_embeds = self.guidance_embeds.to(device, dtype)
 
@@ -42,18 +55,47 @@ class Conditioning:
 class Denoising:
     """A picture in the making: float32 latents [1, channels, h, w], its noise schedule and its conditioning.
 
-    `foreseen` are the finished latents as the last step foresaw them.
+    `plan` has the rows of each step that it still has to do (accelerations.py). `foreseen` are the finished latents as
+    each step since the last computation of the UNet foresaw them: the computed one, and the foretold ones after it.
     """
 
     latents: torch.Tensor
     denoiser: Denoiser
     conditioning: Conditioning
-    foreseen: torch.Tensor | None = None
+    plan: tuple[int, ...]
+    foreseen: list[torch.Tensor] = field(default_factory=list)
+    _done: int = 0
+    _foretelling: Foretelling | None = None
+
+    def __post_init__(self) -> None:
+        if 0 in self.plan:
+            self._foretelling = Foretelling()
+
+    @property
+    def rows(self) -> int:
+        """Of its next step, which is always one that is computed."""
+        return self.plan[self._done]
+
+    def advance(self, noise_pred: torch.Tensor) -> None:
+        """Does a step by what the UNet predicted, and those after it that are foretold."""
+        self.foreseen = []
+        if self._foretelling is not None:
+            self._foretelling.learn(self._done, noise_pred)
+        self._advance(noise_pred)
+        while self._foretelling is not None and self._done < len(self.plan) and not self.plan[self._done]:
+            self._advance(self._foretelling.at(self._done))
+
+    def _advance(self, noise_pred: torch.Tensor) -> None:
+        self.latents, foreseen = self.denoiser.advance(noise_pred, self.latents)
+        self.foreseen.append(foreseen)
+        self._done += 1
 
     def move(self, device: torch.device, dtype: torch.dtype) -> None:
         """Goes on at the UNet's device, in its dtype."""
         self.latents = self.latents.to(device)
-        self.foreseen = None if self.foreseen is None else self.foreseen.to(device)
+        self.foreseen = [one.to(device) for one in self.foreseen]
+        if self._foretelling is not None:
+            self._foretelling.move(device)
         self.conditioning.move(device, dtype)
         self.denoiser.move(device)
 
@@ -79,22 +121,22 @@ class UNetRunner:
             prepare(rows)
 
     def step(self, pictures: Sequence[Denoising]) -> None:
-        """Does the next step of each picture, in place."""
+        """Does the next computed step of each picture and what is foretold after it, in place."""
         scaled: list[torch.Tensor] = []
         timesteps: list[float] = []
+        conditionings = [picture.conditioning.of_rows(picture.rows) for picture in pictures]
         for picture in pictures:
-            rows = picture.conditioning.rows
-            scaled += [picture.denoiser.scaled(picture.latents)] * rows
-            timesteps += [picture.denoiser.timestep] * rows
-        predicted = self.predict(torch.cat(scaled), timesteps, [picture.conditioning for picture in pictures]).float()
+            scaled += [picture.denoiser.scaled(picture.latents)] * picture.rows
+            timesteps += [picture.denoiser.timestep] * picture.rows
+        predicted = self.predict(torch.cat(scaled), timesteps, conditionings).float()
         first = 0
-        for picture in pictures:
+        for picture, conditioning in zip(pictures, conditionings, strict=True):
             noise_pred = predicted[first : first + 1]
-            if picture.conditioning.rows == 2:
+            if conditioning.rows == 2:
                 conditional = predicted[first + 1 : first + 2]
-                noise_pred = noise_pred + picture.conditioning.guidance_scale * (conditional - noise_pred)
-            picture.latents, picture.foreseen = picture.denoiser.advance(noise_pred, picture.latents)
-            first += picture.conditioning.rows
+                noise_pred = noise_pred + conditioning.guidance_scale * (conditional - noise_pred)
+            picture.advance(noise_pred)
+            first += conditioning.rows
 
     def predict(
         self, sample: torch.Tensor, timesteps: Sequence[float], conditionings: Sequence[Conditioning]

@@ -1,6 +1,7 @@
 """What the step scheduler schedules: pictures, what they must have in common to share a step, and what a step costs."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -39,6 +40,9 @@ class BatchKey:
 class Entry:
     """One picture. `tail_seconds` is work after the last step (decoding), `head_seconds` before the first (the text).
 
+    `rows` are those of its next step; `later` tells when they change: with so many steps left they become so many, the
+    first change first. A step is one computation of the UNet: denoising steps that need none do not count.
+
     `deadline` is when its caller gives up, `objective` when the operator wants it to be done; on the scheduler's clock.
     `share` is how much of the device its client gets, against 1 of others.
     """
@@ -56,6 +60,7 @@ class Entry:
     tail_seconds: float = 0.0
     client: str = ""
     share: float = 1.0
+    later: tuple[tuple[int, int], ...] = ()
     served_seconds: float = field(default=0.0, init=False)
     started: bool = field(default=False, init=False)
 
@@ -64,6 +69,24 @@ class Entry:
         """How much its client's turn counts while this is the client's next picture."""
         return self.share * min(1.0, PRIORITY_BASE**self.priority)
 
+    @property
+    def steps_alike(self) -> int:
+        """Steps until its rows change, or it ends."""
+        return self.steps_left - (self.later[0][0] if self.later else 0)
+
+    def stretches(self) -> Iterator[tuple[int, int]]:
+        """What is left of it, as (steps, rows of each)."""
+        begins = [(self.steps_left, self.rows), *self.later]
+        ends = [left for left, _ in self.later]
+        for (begin, rows), end in zip(begins, [*ends, 0], strict=True):
+            yield begin - end, rows
+
+    def advance(self, steps: int) -> None:
+        """So many steps are done."""
+        self.steps_left -= steps
+        while self.later and self.steps_left <= self.later[0][0]:
+            self.rows, self.later = self.later[0][1], self.later[1:]
+
     def waited(self, now: float) -> float:
         """Seconds since it was added in which nothing of it was computed."""
         return max(0.0, now - self.added - self.served_seconds)
@@ -71,12 +94,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The entries of one step."""
+    """The entries of one step, and the rows that all of them had then."""
 
     key: BatchKey
     entries: tuple[Entry, ...]
+    rows: int = field(init=False)
 
-    @property
-    def rows(self) -> int:
-        """Of all entries."""
-        return sum(entry.rows for entry in self.entries)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", sum(entry.rows for entry in self.entries))

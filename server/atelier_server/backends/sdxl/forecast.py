@@ -1,7 +1,7 @@
 """When a job would begin and end, by playing the scheduler's own decisions forward. Pure Python, no clock of its own.
 
-The scheduler decides anew at every step; here a decision holds until a picture in it is done, or for a few steps where
-several clients take turns. So a forecast costs about one decision for each picture ahead.
+The scheduler decides anew at every step; here a decision holds until a picture in it is done or its rows change, or for
+a few steps where several clients take turns. So a forecast costs about one decision for each picture ahead.
 """
 
 from collections.abc import Sequence
@@ -81,7 +81,7 @@ def forecast(scheduler: Scheduler, curve: Curve, job: Sequence[Entry], now: floa
             first = clock
         elif first is None:
             ahead.update(entry.job_id for entry in batch.entries)
-        steps = min(entry.steps_left for entry in batch.entries)
+        steps = min(entry.steps_alike for entry in batch.entries)
         steps = min(steps, STRIDE_STEPS) if clients > 1 else steps
         seconds = steps * curve.step_seconds(batch.rows, batch.key.pixels)
         finished = scheduler.update(batch, seconds, steps)

@@ -2,9 +2,10 @@
 
 import math
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
-from atelier_server.backends.base import DiffusionTask, Job
+from atelier_server.backends.base import DiffusionTask, Job, JobStarted
+from atelier_server.backends.sdxl.accelerations import Accelerations, applied, computed
 from atelier_server.backends.sdxl.batch import Denoising
 from atelier_server.backends.sdxl.entries import BatchKey, Entry
 from atelier_server.errors import InvalidArgument
@@ -31,12 +32,16 @@ class Limits:
 class Running:
     """A job between submit and its last event. `pictures` and `truncated` are filled when its text is encoded.
 
-    `unaltered` ends when a shortage of memory touched the job: it was then not computed as it is elsewhere.
+    `computations` counts what the UNet still has to compute of each picture, both passes. `unaltered` ends when a
+    shortage of memory touched the job: it was then not computed as it is elsewhere.
     """
 
     job: Job
     task: DiffusionTask
     noise_schedule: str
+    limits: InitVar[Limits]
+    accelerations: tuple[str, ...] = field(default=(), init=False)
+    computations: list[int] = field(default_factory=list, init=False)
     pictures: list[Denoising] = field(default_factory=list)
     truncated: tuple[TruncatedTokens, ...] = ()
     started: float | None = None
@@ -47,7 +52,11 @@ class Running:
     denoise_seconds: float = 0.0
     decode_seconds: float = 0.0
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, limits: Limits) -> None:
+        passes = [pass_rows(self.task, limits)]
+        passes += [pass_rows(self.task, limits, refining=True)] if self.task.refine_width else []
+        self.accelerations = tuple(applied(passes, rows_of(self.task, limits)))
+        self.computations = [sum(rows > 0 for one in passes for rows in one)] * len(self.task.seeds)
         self.steps_done = [0] * len(self.task.seeds)
         self.images_left = len(self.task.seeds)
 
@@ -56,10 +65,11 @@ class Running:
         """Of one picture, both passes."""
         return self.task.num_inference_steps + refine_steps(self.task)
 
-    @property
-    def steps_left(self) -> int:
-        """Of all pictures."""
-        return self.total_steps * len(self.steps_done) - sum(self.steps_done)
+    def begin(self, now: float) -> None:
+        """Its first step is next; later ones change nothing."""
+        if self.started is None:
+            self.started = now
+            self.job.publish(JobStarted(self.noise_schedule, self.truncated, accelerations=self.accelerations))
 
     def timings_ms(self) -> dict[str, float]:
         """By stage; queue is the time before the first step that was not spent on the job's own text."""
@@ -109,6 +119,16 @@ def refine_steps(task: DiffusionTask) -> int:
     return max(1, int(task.num_inference_steps * REFINE_STRENGTH)) if task.refine_width else 0
 
 
+def pass_rows(task: DiffusionTask, limits: Limits, *, refining: bool = False) -> tuple[int, ...]:
+    """Rows of each step of a picture's first or second pass."""
+    begin = task.num_inference_steps - refine_steps(task) if refining else 0
+    return _accelerations(task).rows(task.num_inference_steps, begin, rows_of(task, limits))
+
+
+def _accelerations(task: DiffusionTask) -> Accelerations:
+    return Accelerations(task.guidance_start, task.guidance_end, task.step_caching)
+
+
 def check_task(task: DiffusionTask, limits: Limits) -> None:
     """Refuses what this model cannot compute.
 
@@ -123,6 +143,7 @@ def check_task(task: DiffusionTask, limits: Limits) -> None:
         raise InvalidArgument("At least one step is needed.", field="num_inference_steps")
     if not math.isfinite(task.guidance_scale) or task.guidance_scale < 0:
         raise InvalidArgument("guidance_scale must be a number from 0 on.", field="guidance_scale")
+    _accelerations(task).check()
     _check_side("width", task.width, limits)
     _check_side("height", task.height, limits)
     if task.refine_width or task.refine_height:
@@ -150,13 +171,15 @@ def make_entries(
     """
     deadline = arrived + task.timeout_seconds if task.timeout_seconds > 0 else math.inf
     objective = arrived + task.objective_seconds if task.objective_seconds > 0 else math.inf
+    (steps, rows), *later = computed(pass_rows(task, limits))
     return [
         Entry(
             job_id=task.job_id,
             index=index,
             key=_key(task, index, task.width, task.height, dtype),
-            rows=rows_of(task, limits),
-            steps_left=task.num_inference_steps,
+            rows=rows,
+            steps_left=steps,
+            later=tuple(later),
             priority=task.priority,
             added=arrived,
             deadline=deadline,
@@ -172,12 +195,14 @@ def make_entries(
 
 def refine_entry(task: DiffusionTask, index: int, limits: Limits, dtype: str, added: float, arrived: float) -> Entry:
     """The scheduler's entry for the second pass of a picture."""
+    (steps, rows), *later = computed(pass_rows(task, limits, refining=True))
     return Entry(
         job_id=task.job_id,
         index=index,
         key=_key(task, index, task.refine_width, task.refine_height, dtype),
-        rows=rows_of(task, limits),
-        steps_left=refine_steps(task),
+        rows=rows,
+        steps_left=steps,
+        later=tuple(later),
         priority=task.priority,
         added=added,
         deadline=arrived + task.timeout_seconds if task.timeout_seconds > 0 else math.inf,
@@ -192,7 +217,7 @@ def share_of(task: DiffusionTask) -> float:
 
 
 def rows_of(task: DiffusionTask, limits: Limits) -> int:
-    """Rows of each picture: guidance needs a second, unconditional one."""
+    """Rows of each picture without accelerations: guidance needs a second, unconditional one."""
     return limits.guided_rows if task.guidance_scale > 1 else 1
 
 

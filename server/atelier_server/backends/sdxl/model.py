@@ -9,7 +9,7 @@ from atelier_server.backends.base import DiffusionTask, ModelSpec
 from atelier_server.backends.sdxl.batch import Conditioning, Denoising, UNetRunner
 from atelier_server.backends.sdxl.curve import StepCurve, measure
 from atelier_server.backends.sdxl.decode import VaeCodec
-from atelier_server.backends.sdxl.jobs import REFINE_STRENGTH, Limits
+from atelier_server.backends.sdxl.jobs import REFINE_STRENGTH, Limits, pass_rows
 from atelier_server.backends.sdxl.load import Checkpoint, load_checkpoint
 from atelier_server.backends.sdxl.noise_schedule import NoiseSchedules
 from atelier_server.backends.sdxl.openvino.choose import computes_by_openvino
@@ -94,7 +94,7 @@ class Model:
         generator = torch.Generator("cpu").manual_seed(_signed(task.seeds[index]))
         denoiser = self.schedules.denoiser(noise_schedule, task.num_inference_steps, generator)
         noise = self._noise(generator, task.height, task.width)
-        return Denoising(denoiser.initial(noise), denoiser, conditioning)
+        return Denoising(denoiser.initial(noise), denoiser, conditioning, pass_rows(task, self.limits))
 
     def enlarge(self, picture: Denoising, task: DiffusionTask, index: int, noise_schedule: str) -> Denoising:
         """Begins a finished picture's second pass: enlarged as an image, encoded, and given a part of its noise."""
@@ -109,7 +109,7 @@ class Model:
         conditioning = Conditioning(
             old.embeds, old.pooled, self._time_ids(*size, old.rows), old.guidance_scale, old.guidance_embeds
         )
-        return Denoising(latents, denoiser, conditioning)
+        return Denoising(latents, denoiser, conditioning, pass_rows(task, self.limits, refining=True))
 
     def economise(self, on: bool) -> None:
         """Computes attention and pictures in pieces that need less memory and more time, or no longer.

@@ -1,6 +1,7 @@
 """Decides which pictures take part in the next UNet step. Pure Python: no torch, no clock; time is passed in.
 
-The unit of a batch is the row: a guided picture has two (without and with the prompt), an unguided one has one. Rows of
+The unit of a batch is the row: a guided picture has two (without and with the prompt), an unguided one has one, and how
+many it is may change from step to step (accelerations.py); steps that the UNet does not compute are none here. Rows of
 pictures with equal BatchKey may share a step, whatever their prompts, guidance, steps done or noise schedules.
 
 Each picture is an Entry, and every step the scheduler decides anew (turns.py).
@@ -96,7 +97,7 @@ class StepScheduler:
         with self._lock:
             first = entries[0]
             shape = (len(entries), first.rows, first.steps_left, first.key.pixels, first.key.exclusive is None)
-            kind = (shape, first.key.height, first.key.adapters, first.priority, first.client, first.share)
+            kind = (shape, first.later, first.key.height, first.key.adapters, first.priority, first.client, first.share)
             if kind not in self._forecasts:
                 self._forecasts[kind] = now, self._play(entries, now)
             then, foreseen = self._forecasts[kind]
@@ -167,7 +168,7 @@ class StepScheduler:
             self._turns.charge(batch, self._entries.values(), seconds)
             finished = []
             for entry in batch.entries:
-                entry.steps_left -= steps
+                entry.advance(steps)
                 entry.served_seconds += seconds
                 if entry.steps_left == 0 and self._entries.pop((entry.job_id, entry.index), None) is not None:
                     finished.append(entry)
@@ -205,10 +206,12 @@ class StepScheduler:
         first = entries[0]
         if first.key.exclusive is not None:
             return tail + sum(self._turns.solo_seconds(entry) for entry in entries)
-        rows = sum(entry.rows for entry in entries)
         cap = self._curve.cap(first.key.pixels)
-        turns = math.ceil(rows / cap)
-        return tail + turns * first.steps_left * self._curve.step_seconds(min(rows, cap), first.key.pixels)
+        needed = 0.0
+        for steps, rows_each in first.stretches():
+            rows = rows_each * len(entries)
+            needed += math.ceil(rows / cap) * steps * self._curve.step_seconds(min(rows, cap), first.key.pixels)
+        return tail + needed
 
     def _check_room(self, entries: Sequence[Entry], now: float) -> None:
         """Refuses a client's job when he has enough of them waiting, or his part of the room when many wait."""

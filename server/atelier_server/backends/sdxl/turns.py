@@ -38,7 +38,8 @@ class Turns:
 
     def solo_seconds(self, entry: Entry) -> float:
         """Of what is left of an entry, if nothing else ran."""
-        return entry.steps_left * self._curve.step_seconds(entry.rows, entry.key.pixels)
+        pixels = entry.key.pixels
+        return sum(steps * self._curve.step_seconds(rows, pixels) for steps, rows in entry.stretches())
 
     def next_batch(self, entries: Collection[Entry], now: float) -> Batch:
         """The batch of the next step; there is at least one entry."""

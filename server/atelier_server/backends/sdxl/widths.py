@@ -1,4 +1,4 @@
-"""How wide a batch should be: sums over t(rows), without state."""
+"""How wide a batch should be: sums over t(rows), without state. Entries are taken to keep their rows until they end."""
 
 from collections.abc import Sequence
 

@@ -110,6 +110,7 @@ def _completed(event: types.Completed) -> image_generation_pb2.Completed:
         timestamp=timestamp,
         metadata=event.metadata,
         usage=None if event.usage is None else image_generation_pb2.Usage(**asdict(event.usage)),
+        accelerations=event.accelerations,
     )
 
 

@@ -32,6 +32,7 @@ _OPTIONAL_FIELDS = (
     "brand_threshold",
     "max_attempts",
     "output_quality",
+    "step_caching",
 )
 
 
@@ -53,6 +54,8 @@ def generate_request(message: image_generation_pb2.GenerateRequest, request_id: 
     given |= {name: getattr(message, name) for name in _OPTIONAL_FIELDS if message.HasField(name)}
     if message.HasField("preview"):
         given["preview"] = _preview_options(message.preview)
+    if message.HasField("guidance_interval"):
+        given["guidance_interval"] = _guidance_interval(message.guidance_interval)
     return types.GenerateRequest(
         prompt=message.prompt,
         model_name=message.model_name,
@@ -71,6 +74,11 @@ def _preview_options(message: image_generation_pb2.PreviewOptions) -> types.Prev
         max_side=message.max_side or default.max_side,
         format=known_word(FORMATS, message.format, "preview.format") if message.format else default.format,
     )
+
+
+def _guidance_interval(message: image_generation_pb2.GuidanceInterval) -> types.GuidanceInterval:
+    default = types.GuidanceInterval()
+    return types.GuidanceInterval(message.start, message.end if message.HasField("end") else default.end)
 
 
 def score_request(message: scoring_pb2.ScoreRequest) -> types.ScoreRequest:

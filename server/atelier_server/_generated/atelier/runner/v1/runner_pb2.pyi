@@ -79,7 +79,7 @@ class Origin(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ...) -> None: ...
 
 class DiffuseRequest(_message.Message):
-    __slots__ = ("job_id", "prompt", "negative_prompt", "seeds", "width", "height", "num_inference_steps", "guidance_scale", "noise_schedule", "exact", "priority", "preview_every", "timeout_seconds", "refine_width", "refine_height", "quality", "style", "client", "client_share", "origin", "objective_seconds")
+    __slots__ = ("job_id", "prompt", "negative_prompt", "seeds", "width", "height", "num_inference_steps", "guidance_scale", "noise_schedule", "exact", "priority", "preview_every", "timeout_seconds", "refine_width", "refine_height", "quality", "style", "client", "client_share", "origin", "objective_seconds", "guidance_start", "guidance_end", "step_caching")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     NEGATIVE_PROMPT_FIELD_NUMBER: _ClassVar[int]
@@ -101,6 +101,9 @@ class DiffuseRequest(_message.Message):
     CLIENT_SHARE_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     OBJECTIVE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_START_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_END_FIELD_NUMBER: _ClassVar[int]
+    STEP_CACHING_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     prompt: str
     negative_prompt: str
@@ -122,7 +125,10 @@ class DiffuseRequest(_message.Message):
     client_share: float
     origin: Origin
     objective_seconds: float
-    def __init__(self, job_id: _Optional[str] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., seeds: _Optional[_Iterable[int]] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., noise_schedule: _Optional[str] = ..., exact: bool = ..., priority: _Optional[int] = ..., preview_every: _Optional[int] = ..., timeout_seconds: _Optional[float] = ..., refine_width: _Optional[int] = ..., refine_height: _Optional[int] = ..., quality: _Optional[str] = ..., style: _Optional[str] = ..., client: _Optional[str] = ..., client_share: _Optional[float] = ..., origin: _Optional[_Union[Origin, _Mapping]] = ..., objective_seconds: _Optional[float] = ...) -> None: ...
+    guidance_start: float
+    guidance_end: float
+    step_caching: int
+    def __init__(self, job_id: _Optional[str] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., seeds: _Optional[_Iterable[int]] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., noise_schedule: _Optional[str] = ..., exact: bool = ..., priority: _Optional[int] = ..., preview_every: _Optional[int] = ..., timeout_seconds: _Optional[float] = ..., refine_width: _Optional[int] = ..., refine_height: _Optional[int] = ..., quality: _Optional[str] = ..., style: _Optional[str] = ..., client: _Optional[str] = ..., client_share: _Optional[float] = ..., origin: _Optional[_Union[Origin, _Mapping]] = ..., objective_seconds: _Optional[float] = ..., guidance_start: _Optional[float] = ..., guidance_end: _Optional[float] = ..., step_caching: _Optional[int] = ...) -> None: ...
 
 class DiffuseResponse(_message.Message):
     __slots__ = ("queued", "started", "step", "image", "done")
@@ -149,12 +155,14 @@ class JobQueued(_message.Message):
     def __init__(self, position: _Optional[int] = ..., estimated_wait_seconds: _Optional[float] = ..., estimated_total_seconds: _Optional[float] = ...) -> None: ...
 
 class JobStarted(_message.Message):
-    __slots__ = ("noise_schedule", "truncated")
+    __slots__ = ("noise_schedule", "truncated", "accelerations")
     NOISE_SCHEDULE_FIELD_NUMBER: _ClassVar[int]
     TRUNCATED_FIELD_NUMBER: _ClassVar[int]
+    ACCELERATIONS_FIELD_NUMBER: _ClassVar[int]
     noise_schedule: str
     truncated: _containers.RepeatedCompositeFieldContainer[TokenCut]
-    def __init__(self, noise_schedule: _Optional[str] = ..., truncated: _Optional[_Iterable[_Union[TokenCut, _Mapping]]] = ...) -> None: ...
+    accelerations: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, noise_schedule: _Optional[str] = ..., truncated: _Optional[_Iterable[_Union[TokenCut, _Mapping]]] = ..., accelerations: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class TokenCut(_message.Message):
     __slots__ = ("encoder", "prompt_tokens", "negative_prompt_tokens")
