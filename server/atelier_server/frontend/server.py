@@ -16,7 +16,7 @@ from atelier_server.telemetry.calls import CallMetrics
 MAX_REQUEST_BYTES = 32 * 1024 * 1024
 """A picture to score or to learn from has at most 25 MB."""
 
-_OWN_FILES = 1000
+_OWN_FILES = 2000
 """Files that the server needs beside its clients' connections."""
 
 logger = logging.getLogger(__name__)

@@ -4,9 +4,11 @@ Regions are read and written through their file, not mapped: a client that cuts 
 gets an error, where a mapping would end the server.
 """
 
+import errno
 import os
 import re
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from atelier_server.errors import AlreadyExists, AtelierError, InvalidArgument, 
 
 SHM_FOLDER = Path("/dev/shm")
 MAX_REGIONS = 1024
+"""Of all clients together: each keeps a file open, and others need some too."""
 MAX_NAME_CHARS = 256
 _KEY = re.compile(r"/?([^/\0]{1,255})")
 
@@ -34,10 +37,12 @@ class SharedMemory:
 
     Args:
         folder: Where the system keeps shared memory objects.
+        count: Tells how many regions there are, of all clients; None: there is one client.
     """
 
-    def __init__(self, folder: Path = SHM_FOLDER) -> None:
+    def __init__(self, folder: Path = SHM_FOLDER, count: Callable[[], int] | None = None) -> None:
         self._folder = folder
+        self._count = count or (lambda: len(self._regions))
         self._regions: dict[str, Region] = {}
 
     def register(self, name: str, key: str, offset: int, byte_size: int) -> None:
@@ -52,7 +57,7 @@ class SharedMemory:
             raise InvalidArgument(f"a region's name has 1 to {MAX_NAME_CHARS} characters", field="name")
         if name in self._regions:
             raise AlreadyExists(f"shared memory region '{name}' already in manager", field="name")
-        if len(self._regions) >= MAX_REGIONS:
+        if self._count() >= MAX_REGIONS:
             raise ResourceExhausted(f"{MAX_REGIONS} shared memory regions are registered; unregister some")
         if byte_size < 1:
             raise InvalidArgument("byte_size must be at least 1", field="byte_size")
@@ -139,6 +144,8 @@ class SharedMemory:
             flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
             descriptor = os.open(self._folder / match[1], flags)
         except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                raise ResourceExhausted(f"'{key}' cannot be opened: {error.strerror}; unregister regions") from None
             raise _cannot_open(key, error.strerror or "") from None
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
@@ -154,7 +161,10 @@ class ClientsMemory:
 
     def of(self, client: str) -> SharedMemory:
         """One client's regions; "" is everybody who needs no token."""
-        return self._clients.setdefault(client, SharedMemory())
+        return self._clients.setdefault(client, SharedMemory(count=self._count))
+
+    def _count(self) -> int:
+        return sum(len(memory.regions()) for memory in self._clients.values())
 
     def close(self) -> None:
         """Closes every region."""
