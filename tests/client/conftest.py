@@ -11,8 +11,10 @@ import grpc
 import pytest
 
 from atelier_client import AsyncAtelier, Atelier, Retry
+from atelier_client.cli import main
 from tests.client import scripted
-from tests.client.scripted import ScriptedServer
+from tests.client.cli_kit import Run
+from tests.client.scripted import ScriptedServer, generation
 
 QUICK = Retry(attempts=3, first_seconds=0.001)
 
@@ -97,3 +99,21 @@ def mutual(certificates: Path) -> Iterator[ScriptedServer]:
     running.scripts["Health"] = lambda request, context: scripted.health()
     yield running
     running.stop()
+
+
+@pytest.fixture
+def run(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """Runs the command in an empty folder against the scripted server; exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ATELIER_SERVER", server.target)
+    monkeypatch.delenv("ATELIER_TOKEN", raising=False)
+
+    def command(*words: str) -> tuple[int, str, str]:
+        code = main(words)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    server.scripts["Generate"] = lambda request, context: generation(request)
+    return command
