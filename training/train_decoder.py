@@ -104,7 +104,7 @@ def remake(
 
 
 def own_latents(split: data.Split, count: int, code: Components) -> torch.Tensor:
-    """The UNet's versions [count, 12, 16, 16] of the first latents of a split, noised to 120..450 of 1000."""
+    """The UNet's versions [count, 12, 16, 16] of the first latents of a split, noised to 120..520 of 1000."""
     saved = load_checkpoint("unet")
     if saved is None:
         raise SystemExit("train_decoder.py: run train_unet.py first")
@@ -117,7 +117,7 @@ def own_latents(split: data.Split, count: int, code: Components) -> torch.Tensor
         clear = code.encode(to_tensor(np.array(split.pictures[rows])))
         captions = [max(split.captions[i], key=len) for i in rows]
         states, pooled = encode_prompts(captions, tokenizer, towers.first, towers.second)
-        made.append(remake(clear, states, pooled, unet, int(torch.randint(120, 450, ()))))
+        made.append(remake(clear, states, pooled, unet, int(torch.randint(120, 520, ()))))
     return torch.cat(made)
 
 
@@ -126,6 +126,18 @@ def cropped(pixels: torch.Tensor, latents: torch.Tensor) -> tuple[torch.Tensor, 
     y, x = (int(v) for v in torch.randint(0, 17 - CROP, (2,)))
     picture = pixels[..., y * 8 : (y + CROP) * 8, x * 8 : (x + CROP) * 8]
     return picture, latents[..., y : y + CROP, x : x + CROP]
+
+
+def draw(split: data.Split, code: Components, own: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random crops of `count` pictures and their latents: half of them the UNet's own, where there are any."""
+    faulty = count // 2 if len(own) else 0
+    rows = torch.randint(len(split), (count,))
+    rows[:faulty] = torch.randint(max(1, len(own)), (faulty,))
+    pixels = to_tensor(np.array(split.pictures[rows.numpy()]))
+    latents = code.encode(pixels)
+    latents = latents + torch.randn_like(latents) * (0.08 * torch.rand(count, 1, 1, 1))
+    latents[:faulty] = own[rows[:faulty]]
+    return cropped(pixels, latents)
 
 
 def main() -> None:
@@ -148,19 +160,11 @@ def main() -> None:
     critic = Critic().to(device)
     optimizer, clock = Muon(learning, lr=args.rate), Clock(args.minutes)
     critics = torch.optim.Adam(critic.parameters(), lr=4e-4, betas=(0.5, 0.95))
-    own = own_latents(split, args.own, code) if args.own else torch.zeros(0)
+    own = own_latents(split, args.own, code) if args.own else torch.zeros(0, 12, 16, 16)
     for step in trained(clock, "decoder"):
         set_learning_rate(optimizer, learning_rate(args.rate, clock.fraction, step, warmup=20))
         set_learning_rate(critics, learning_rate(4e-4, clock.fraction, step, warmup=20))
-        faulty = args.batch // 2 if args.own else 0
-        rows = torch.randint(len(split), (args.batch,))
-        rows[:faulty] = torch.randint(max(1, args.own), (faulty,))
-        pixels = to_tensor(np.array(split.pictures[rows.numpy()]))
-        latents = code.encode(pixels)
-        latents = latents + torch.randn_like(latents) * (0.08 * torch.rand(args.batch, 1, 1, 1))
-        if faulty:
-            latents[:faulty] = own[rows[:faulty]]
-        picture, part = (t.to(device) for t in cropped(pixels, latents))
+        picture, part = (t.to(device) for t in draw(split, code, own, args.batch))
         with autocast(device):
             made = vae.decode(part).sample.float()
             judged = critics_loss(critic, made, picture)
