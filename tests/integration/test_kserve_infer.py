@@ -169,6 +169,16 @@ async def test_the_batch_of_a_model_that_documents_no_inputs_has_bounds_too(tmp_
     assert "batch-size must be 1 to 2" in (error.details() or "")
 
 
+async def test_labels_in_another_encoding_do_not_keep_a_model_from_answering(tmp_path: Path) -> None:
+    models = write_models(tmp_path)
+    (models / "double" / "labels.txt").write_bytes(b"caf\xe9\ntwo\nthree\n")
+    request = infer_request({"x": X}, outputs=("y",))
+    request.outputs[0].parameters["classification"].int64_param = 3
+    async with echo_server(tmp_path) as server:
+        classes = arrays(await stub(server).ModelInfer(request))["y"]
+    assert classes.tolist() == [[b"6.000000:2:three", b"4.000000:1:two", "2.000000:0:caf\ufffd".encode()]]
+
+
 async def test_bytes_that_are_no_request_are_refused(server: RunningServer) -> None:
     call = server.channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
     assert (await failing(call(b"\xff\xff\xff"))).code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -96,9 +96,12 @@ class App:
         self._push = start_push(self.metrics.registry)
         await self._serving.start()
         await self._server.start()
+        poller = Poller(self.registry) if self.config.model_control_mode == "poll" else None
+        if poller is not None:
+            await poller.begin()
         await self.core.start()
-        if self.config.model_control_mode == "poll":
-            polling = Poller(self.registry).run(self.config.repository_poll_seconds)
+        if poller is not None:
+            polling = poller.run(self.config.repository_poll_seconds)
             self._poller = asyncio.create_task(polling, name="poll the model repository")
         await self._serving.publish()
 

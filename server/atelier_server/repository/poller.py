@@ -19,12 +19,20 @@ class Poller:
     """Compares the repository with what it was.
 
     Args:
-        registry: What loads and unloads; its `start_all` has run.
+        registry: What loads and unloads.
     """
 
     def __init__(self, registry: Registry[InstanceT]) -> None:
         self._registry = registry
-        self._seen = {state.name: fingerprint(state.entry) for state in registry.models()}
+        self._seen: dict[str, Fingerprint] = {}
+
+    async def begin(self) -> None:
+        """Notes what is there. Called before the registry loads it, so that what changes meanwhile is loaded anew.
+
+        Raises:
+            AtelierError: The repository cannot be read.
+        """
+        self._seen = await asyncio.to_thread(self._found)
 
     async def run(self, seconds: float) -> None:
         """Looks every so many seconds until it is cancelled."""
@@ -41,13 +49,15 @@ class Poller:
 
     async def look(self) -> None:
         """Looks once. A model that could not be loaded is tried again only when its files change."""
-        entries = await asyncio.to_thread(self._registry.repository.scan)
-        found = {entry.name: fingerprint(entry) for entry in entries}
+        found = await asyncio.to_thread(self._found)
         for name in self._seen.keys() - found.keys():
             await self._registry.forget(name)
         changed = [name for name, files in found.items() if self._seen.get(name) != files]
         self._seen = found
         await asyncio.gather(*(self._registry.load_quietly(name) for name in changed))
+
+    def _found(self) -> dict[str, Fingerprint]:
+        return {entry.name: fingerprint(entry) for entry in self._registry.repository.scan()}
 
 
 def fingerprint(entry: ModelEntry) -> Fingerprint:

@@ -122,7 +122,7 @@ def _labels(entry: ModelEntry, file: str) -> tuple[str, ...]:
     path = entry.folder / file
     if not file or path.resolve().parent != entry.folder.resolve() or not path.is_file():
         return ()
-    return tuple(path.read_text(encoding="utf-8").splitlines())
+    return tuple(path.read_text(encoding="utf-8", errors="replace").splitlines())
 
 
 def _config_type(tensor: TensorSpec) -> DataType:
