@@ -53,6 +53,17 @@ async def test_a_client_authority_lets_in_only_its_clients(tmp_path: Path) -> No
         assert (await failing(probe(server.address, unknown))).code() is grpc.StatusCode.UNAVAILABLE
 
 
+@pytest.mark.parametrize(
+    "content", ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
+async def test_an_authority_that_is_none_is_refused_at_start(tmp_path: Path, content: str) -> None:
+    chain, key = certificate(tmp_path, "server")
+    (tmp_path / "ca.pem").write_text(content)
+    config = server_config(tmp_path, tls_cert=chain, tls_key=key, tls_client_ca=tmp_path / "ca.pem")
+    with pytest.raises(InvalidArgument, match=r"ca\.pem holds no certificate"):
+        await build(config, in_process_executor)
+
+
 async def test_a_key_of_another_certificate_is_refused_at_start(tmp_path: Path) -> None:
     chain, _ = certificate(tmp_path, "server")
     _, wrong_key = certificate(tmp_path, "other")

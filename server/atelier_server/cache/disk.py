@@ -9,6 +9,8 @@ import logging
 import os
 import re
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from atelier_server.cache.result import DamagedError, KeptResult, from_bytes, to_bytes
@@ -16,7 +18,9 @@ from atelier_server.cache.result import DamagedError, KeptResult, from_bytes, to
 LOG = logging.getLogger(__name__)
 
 _KEY = re.compile(r"[0-9a-f]{64}")
-SUFFIX = ".result"
+SUFFIX, PART = ".result", ".part"
+PART_SECONDS = 3600.0
+"""Nobody writes one file for so long."""
 
 
 class DiskCache:
@@ -31,6 +35,9 @@ class DiskCache:
         self._folder = folder
         self._capacity = capacity_bytes
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for changed, _, path in self._found(PART):  # of a server that was killed; young ones may be another's
+            if changed < time.time() - PART_SECONDS:
+                path.unlink(missing_ok=True)
 
     def get(self, key: str) -> KeptResult | None:
         """The result of a key. A damaged one is removed and counts as missing."""
@@ -61,7 +68,7 @@ class DiskCache:
             LOG.warning("the disk cache cannot be written: %s", error)
 
     def _write(self, path: Path, data: bytes) -> None:
-        descriptor, name = tempfile.mkstemp(dir=self._folder, suffix=".part")
+        descriptor, name = tempfile.mkstemp(dir=self._folder, suffix=PART)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
@@ -72,13 +79,20 @@ class DiskCache:
             raise
 
     def _evict(self) -> None:
-        entries = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in self._folder.glob(f"*{SUFFIX}"))
+        entries = sorted(self._found(SUFFIX))
         size = sum(entry[1] for entry in entries)
         for _, length, path in entries:
             if size <= self._capacity:
                 break
             path.unlink(missing_ok=True)
             size -= length
+
+    def _found(self, suffix: str) -> Iterator[tuple[float, int, Path]]:
+        """Time of change, bytes and path of each file; another thread, or server, may remove some meanwhile."""
+        for path in self._folder.glob(f"*{suffix}"):
+            with contextlib.suppress(FileNotFoundError):
+                about = path.stat()
+                yield about.st_mtime, about.st_size, path
 
     def _path(self, key: str) -> Path:
         if not _KEY.fullmatch(key):

@@ -1,6 +1,7 @@
 """A small HTTP server for what is no gRPC: /metrics, /healthz and /readyz. It has its own threads, so that a slow
 scraper never waits for the event loop, nor the loop for it."""
 
+import logging
 import ssl
 import threading
 from collections.abc import Callable, Mapping
@@ -15,6 +16,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from atelier_server.errors import AtelierError, PermissionDenied
 from atelier_server.security.guard import Guard
 from atelier_server.security.scopes import Scope
+
+logger = logging.getLogger(__name__)
 
 _TIMEOUT_SECONDS = 10.0
 _STOP_SECONDS = 0.1
@@ -73,6 +76,14 @@ def _readiness(ready: bool) -> Page:
     return (HTTPStatus.OK, _TEXT, b"ready\n") if ready else (HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, b"not ready\n")
 
 
+def _made(page: Callable[[], Page]) -> Page:
+    try:
+        return page()
+    except Exception:  # a page that cannot be made is told; what strangers do to a connection is not worth a line
+        logger.exception("a page of the metrics port could not be made")
+        return HTTPStatus.INTERNAL_SERVER_ERROR, _TEXT, b"the server failed; its log has the reason\n"
+
+
 class _Server(ThreadingHTTPServer):
     """A thread a connection, within bounds; the handshake is done on that thread too."""
 
@@ -121,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         page = self.pages.get(path)
         refusal = self._refusal() if path == "/metrics" else None
-        status, content_type, body = refusal or (page() if page else (HTTPStatus.NOT_FOUND, _TEXT, b"not found\n"))
+        status, content_type, body = refusal or (_made(page) if page else (HTTPStatus.NOT_FOUND, _TEXT, b"not found\n"))
         self.send_response(status)
         if status is HTTPStatus.UNAUTHORIZED:
             self.send_header("WWW-Authenticate", "Bearer")

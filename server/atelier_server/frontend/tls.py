@@ -19,7 +19,7 @@ def server_credentials(config: ServerConfig) -> grpc.ServerCredentials | None:
     """Credentials that follow the configured files; None without a certificate.
 
     Raises:
-        InvalidArgument: A file cannot be read, or key and certificate do not fit together.
+        InvalidArgument: A file cannot be read, key and certificate do not fit together, or the authority is none.
     """
     if config.tls_cert is None or config.tls_key is None:
         return None
@@ -54,6 +54,10 @@ class CertificateFiles:
                 if contents == self._seen:
                     return None
                 check_pair(self._certificate, self._key)
+                if self._client_ca is not None:
+                    check_authority(contents[2], self._client_ca)
+                if self._seen is not None and self._read() != contents:  # they are being replaced just now
+                    return None
             except InvalidArgument as error:
                 if self._seen is None:
                     raise
@@ -122,6 +126,18 @@ def check_pair(certificate: Path, key: Path) -> ssl.SSLContext:
         message = f"the certificate and key in {certificate} and {key} cannot be used together: {reason}"
         raise InvalidArgument(message, field="tls_cert") from None
     return context
+
+
+def check_authority(data: bytes, path: Path) -> None:
+    """Checks what clients' certificates are to be judged by; gRPC would take anything, and then let nobody in.
+
+    Raises:
+        InvalidArgument: It holds no certificate.
+    """
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=data.decode("ascii"))
+    except (ssl.SSLError, ValueError):
+        raise InvalidArgument(f"tls_client_ca {path} holds no certificate in PEM", field="tls_client_ca") from None
 
 
 def _no_password() -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from atelier_server.errors import AlreadyExists
 from atelier_server.pipeline.computation import Computation
+from atelier_server.pipeline.event_log import preview_bytes
 from atelier_server.types import ImageChunk
 
 
@@ -26,7 +27,7 @@ class Calls:
 
     Args:
         keep_seconds: How long finished work can be resumed.
-        capacity_bytes: Bytes of pictures that finished work may hold; the oldest is forgotten first.
+        capacity_bytes: Bytes of pictures and previews that finished work may hold; the oldest is forgotten first.
         clock: Seconds that never go back.
     """
 
@@ -68,8 +69,10 @@ class Calls:
         if computation.log.error is not None or not computation.log.ended:
             return
         call.expires = self._clock() + self._keep_seconds
-        events = call.computation.log.events()
-        call.size_bytes = sum(len(event.data) for event in events if isinstance(event, ImageChunk))
+        call.size_bytes = sum(
+            len(event.data) if isinstance(event, ImageChunk) else preview_bytes(event)
+            for event in call.computation.log.events()
+        )
         self._finished[key] = call
         self._forget_expired()
 

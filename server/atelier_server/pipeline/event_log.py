@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from atelier_server.errors import AtelierError
 from atelier_server.types import Completed, Event, Progress, Queued
 
+MOST_PREVIEW_BYTES = 4 * 1024 * 1024
+"""Of one log. A preview may have a megabyte, and a log hundreds of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Numbered:
@@ -21,16 +24,23 @@ class Numbered:
     event: Event
 
 
+def preview_bytes(event: Event) -> int:
+    """Of the small picture that an event carries."""
+    return len(event.preview.data) if isinstance(event, Progress) and event.preview is not None else 0
+
+
 class EventLog:
     """Events of one generation.
 
     Args:
-        capacity: Events kept before replaced Progress and Queued events are dropped.
+        capacity: Events kept before replaced Progress and Queued events are dropped; previews that take more than
+            MOST_PREVIEW_BYTES have the same effect.
     """
 
     def __init__(self, capacity: int = 256) -> None:
         self._events: list[Numbered] = []
         self._capacity = capacity
+        self._preview_bytes = 0
         self._next = 1
         self._error: AtelierError | None = None
         self._ended = False
@@ -58,7 +68,8 @@ class EventLog:
         self._events.append(Numbered(self._next, event))
         self._next += 1
         self._ended = isinstance(event, Completed)
-        if len(self._events) > self._capacity:
+        self._preview_bytes += preview_bytes(event)
+        if len(self._events) > self._capacity or self._preview_bytes > MOST_PREVIEW_BYTES:
             self._drop_replaced()
         self._wake()
 
@@ -119,6 +130,7 @@ class EventLog:
                 newest.add((type(entry.event), index))
             kept.append(entry)
         self._events = kept[::-1]
+        self._preview_bytes = sum(preview_bytes(entry.event) for entry in kept)
 
     def _wake(self) -> None:
         for wakeup in self._wakeups:

@@ -92,6 +92,8 @@ def spelled_out(request: GenerateRequest, templates: PromptTemplates) -> PromptP
 
 def _merged(text: str, modifiers: Iterable[str], count: Count | None) -> str:
     """Appends the modifiers that add a word which the text does not hold yet, as far as there is room."""
+    if count is not None and count(text) > ROOM:  # counting a long text again for each modifier takes its time
+        return text
     merged, seen = text, _words(text)
     for modifier in modifiers:
         words = _words(modifier)

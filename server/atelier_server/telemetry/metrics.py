@@ -37,7 +37,9 @@ CALLERS_ERRORS = (
     Unauthenticated,
     PermissionDenied,
 )
-CALLERS_LIMITS = ("QUOTA_EXCEEDED",)
+SERVICES_REASONS = "UPSTREAM_"
+"""How reasons of errors begin that are between this server and a paid service, such as a key that it refuses."""
+CALLERS_LIMITS = ("QUOTA_EXCEEDED", "COST_LIMIT")
 """Reasons of ResourceExhausted that are the caller's own doing; a full queue is the server's."""
 
 SECONDS_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 30.0, 45.0, 60.0, 120.0, 300.0)
@@ -118,8 +120,8 @@ class GenerationMetrics:
         outcome = FAILED
         try:
             yield record
-        except CALLERS_ERRORS:
-            outcome = REFUSED
+        except CALLERS_ERRORS as error:
+            outcome = FAILED if error.reason.startswith(SERVICES_REASONS) else REFUSED
             raise
         except ResourceExhausted as error:
             outcome = REFUSED if error.reason in CALLERS_LIMITS else FAILED

@@ -112,6 +112,23 @@ def test_the_disk_evicts_the_longest_unused(tmp_path: Path) -> None:
     assert cache.get(key("c")) is not None
 
 
+def test_what_a_killed_server_left_half_written_goes(tmp_path: Path) -> None:
+    old, young = tmp_path / "old.part", tmp_path / "young.part"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    DiskCache(tmp_path, 10_000)
+    assert [path.exists() for path in (old, young)] == [False, True]
+
+
+def test_threads_that_evict_at_once_do_not_disturb_each_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = DiskCache(tmp_path, len(to_bytes(result())) * 3)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: cache.put(f"{number:064x}", result()), range(400)))
+    assert len(list(tmp_path.iterdir())) <= 3
+    assert not caplog.records
+
+
 def test_a_key_cannot_leave_the_folder(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="64 hexadecimal"):
         DiskCache(tmp_path, 10_000).get("../" + "a" * 61)

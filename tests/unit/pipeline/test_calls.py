@@ -5,15 +5,16 @@ import asyncio
 from atelier_server.pipeline.caller import Caller
 from atelier_server.pipeline.calls import Calls
 from atelier_server.pipeline.computation import Computation
-from atelier_server.types import Completed, ImageChunk, Reproducibility
+from atelier_server.types import Completed, Dimensions, ImageChunk, Preview, Progress, Reproducibility
 
 END = Completed(1.0, {}, False, 1, 0, Reproducibility.BATCHED, "m", "1", (), 0.0, {})
 
 
-async def finish(calls: Calls, request_id: str, size: int) -> Computation:
+async def finish(calls: Calls, request_id: str, size: int, preview_size: int = 0) -> Computation:
     computation = Computation(Caller(), 16)
 
     async def work(running: Computation) -> None:
+        running.emit(Progress(0, 1, 1, None, Preview(b"x" * preview_size, "image/png", Dimensions(8, 8))))
         running.emit(ImageChunk(0, 0, size, b"x" * size, True))
         running.emit(END)
 
@@ -38,4 +39,11 @@ async def test_the_oldest_is_forgotten_when_the_bytes_are_full() -> None:
     calls = Calls(10.0, 25, clock=lambda: 0.0)
     for name in "abc":
         await finish(calls, name, 10)
+    assert [calls.find("", name, "content") is not None for name in "abc"] == [False, True, True]
+
+
+async def test_previews_take_room_too() -> None:
+    calls = Calls(10.0, 25, clock=lambda: 0.0)
+    for name in "abc":
+        await finish(calls, name, 4, preview_size=6)
     assert [calls.find("", name, "content") is not None for name in "abc"] == [False, True, True]

@@ -6,8 +6,8 @@ import time
 import pytest
 
 from atelier_server.errors import Unavailable
-from atelier_server.pipeline.event_log import EventLog
-from atelier_server.types import Completed, ImageChunk, Progress, Queued, Reproducibility
+from atelier_server.pipeline.event_log import MOST_PREVIEW_BYTES, EventLog, preview_bytes
+from atelier_server.types import Completed, Dimensions, ImageChunk, Preview, Progress, Queued, Reproducibility
 
 END = Completed(1.0, {}, False, 1, 0, Reproducibility.BATCHED, "m", "1", (), 0.0, {})
 
@@ -40,6 +40,17 @@ async def test_a_full_log_drops_only_progress_that_was_replaced() -> None:
     assert [event.step for event in events if isinstance(event, Progress)][-2:] == [98, 99]
     assert isinstance(events[-1], Completed)
     assert len(events) <= 8 + 5
+
+
+async def test_previews_fill_a_log_by_their_bytes() -> None:
+    log = EventLog()
+    preview = Preview(b"x" * (MOST_PREVIEW_BYTES // 8), "image/png", Dimensions(1024, 1024))
+    for step in range(150):
+        log.append(Progress(0, step, 150, None, preview))
+        assert sum(map(preview_bytes, log.events())) <= MOST_PREVIEW_BYTES
+    log.append(END)
+    steps = [event.step for event in log.events() if isinstance(event, Progress)]
+    assert steps[-1] == 149
 
 
 async def test_a_slow_reader_skips_to_the_newest_progress() -> None:

@@ -120,3 +120,16 @@ def test_a_wrong_file_is_refused_with_its_name(tmp_path: Path, text: str) -> Non
     with pytest.raises(InvalidArgument, match=r"words\.toml") as caught:
         load_templates(path)
     assert caught.value.field == "prompt_templates"
+
+
+def test_a_text_without_room_is_counted_once() -> None:
+    counted: list[str] = []
+
+    def count(text: str) -> int:
+        counted.append(text)
+        return len(text.split())
+
+    long = "word " * 100
+    pair = engineered(GenerateRequest(long, negative_prompt=long, style=Style.LUXURY), load_templates(), count)
+    assert (pair.positive, pair.negative) == (long, long)
+    assert counted == [long, long]

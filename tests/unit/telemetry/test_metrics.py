@@ -6,6 +6,7 @@ import pytest
 from atelier_server.errors import (
     AlreadyExists,
     Cancelled,
+    FailedPrecondition,
     GateRefused,
     Internal,
     InvalidArgument,
@@ -82,7 +83,9 @@ def test_cached_generations_have_no_time_and_no_model() -> None:
         (GateRefused("x"), "refused", None),
         (PermissionDenied("x"), "refused", None),
         (ResourceExhausted("x", reason="QUOTA_EXCEEDED"), "refused", None),
+        (ResourceExhausted("x", reason="COST_LIMIT"), "refused", None),
         (ResourceExhausted("x", reason="QUEUE_FULL"), "failed", 0.0),
+        (FailedPrecondition("x", reason="UPSTREAM_KEY_REFUSED"), "failed", 0.0),
         (Cancelled("x"), "cancelled", None),
         (asyncio.CancelledError(), "cancelled", None),
         (GeneratorExit(), "cancelled", None),
