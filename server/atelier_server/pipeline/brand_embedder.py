@@ -40,6 +40,7 @@ class Embedders:
         self._models = models
         self._pool = pool
         self._prepared: list[Embedder] = []
+        self._preparing = asyncio.Lock()
 
     @property
     def is_ready(self) -> bool:
@@ -56,12 +57,19 @@ class Embedders:
         instance = await ready_or_coming(self._models, "brand", [one.instance for one in self._prepared])
         if instance is None:
             raise Unavailable("no brand model is ready", reason="BRAND_MODEL_MISSING")
-        known = next((embedder for embedder in self._prepared if embedder.instance is instance), None)
+        known = self._known(instance)
         if known is None:
-            known = await asyncio.get_running_loop().run_in_executor(self._pool, _prepare, self._models, instance)
-            running = [embedder for embedder in self._prepared if embedder.instance.status().state == READY]
-            self._prepared = [*running, known]
+            async with self._preparing:  # those who come together wait for one
+                known = self._known(instance)
+                if known is None:
+                    loop = asyncio.get_running_loop()
+                    known = await loop.run_in_executor(self._pool, _prepare, self._models, instance)
+                    running = [embedder for embedder in self._prepared if embedder.instance.status().state == READY]
+                    self._prepared = [*running, known]
         return known
+
+    def _known(self, instance: Executor) -> Embedder | None:
+        return next((embedder for embedder in self._prepared if embedder.instance is instance), None)
 
 
 def _prepare(models: Models, instance: Executor) -> Embedder:

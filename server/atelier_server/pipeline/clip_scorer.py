@@ -1,9 +1,11 @@
 """Aesthetic score and prompt alignment by the CLIP model that is ready."""
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
@@ -93,6 +95,7 @@ class ClipScorer:
     def __init__(self, models: Models) -> None:
         self._models = models
         self._prepared: list[Clip] = []
+        self._preparing = asyncio.Lock()
 
     @property
     def is_ready(self) -> bool:
@@ -111,17 +114,23 @@ class ClipScorer:
         """The CLIP to use.
 
         Raises:
-            Unavailable: None is ready, or its calibration cannot be used.
+            Unavailable: None is ready, or its calibration or tokenizer cannot be used.
         """
         instance = await ready_or_coming(self._models, "clip", [clip.instance for clip in self._prepared])
         if instance is None:
             raise Unavailable("no CLIP model is ready")
-        known = next((clip for clip in self._prepared if clip.instance is instance), None)
+        known = self._known(instance)
         if known is None:
-            known = await _prepare(self._models, instance)
-            running = [clip for clip in self._prepared if clip.instance.status().state == READY]
-            self._prepared = [*running, known]
+            async with self._preparing:  # those who come together wait for one
+                known = self._known(instance)
+                if known is None:
+                    known = await _prepare(self._models, instance)
+                    running = [clip for clip in self._prepared if clip.instance.status().state == READY]
+                    self._prepared = [*running, known]
         return known
+
+    def _known(self, instance: Executor) -> Clip | None:
+        return next((clip for clip in self._prepared if clip.instance is instance), None)
 
 
 async def ready_or_coming(models: Models, role: str, known: Sequence[Executor]) -> Executor | None:
@@ -152,10 +161,18 @@ async def embed_texts(models: Models, instance: Executor, tokenizer: ClipTokeniz
 
 async def _prepare(models: Models, instance: Executor) -> Clip:
     folder = instance.spec.folder
-    calibration = load_calibration(folder)
-    tokenizer = ClipTokenizer(folder, calibration)
+    calibration, tokenizer = await asyncio.to_thread(_read, folder)
     texts = [pair.positive for pair in calibration.pairs] + [pair.negative for pair in calibration.pairs]
     embedded = await embed_texts(models, instance, tokenizer, texts)
     count = len(calibration.pairs)
     has_head = (folder / HEAD_FILE).is_file()
     return Clip(models, instance, calibration, tokenizer, embedded[:count], embedded[count:], has_head)
+
+
+def _read(folder: Path) -> tuple[Calibration, ClipTokenizer]:
+    """What lies beside a model's graphs. Blocks."""
+    calibration = load_calibration(folder)
+    try:
+        return calibration, ClipTokenizer(folder, calibration)
+    except Exception as error:  # the library raises nothing more precise
+        raise Unavailable(f"the tokenizer in {folder.parent.name}/{folder.name} cannot be used: {error}") from None
