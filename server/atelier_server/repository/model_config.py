@@ -43,7 +43,8 @@ def read_model_config(path: Path) -> ModelConfig:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"{file} cannot be read: {error}", field=CONFIG_FILE) from None
+        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise InvalidArgument(f"{file} cannot be read: {why}", field=CONFIG_FILE) from None
     return parse_model_config(text, path.parent.name, file)
 
 

@@ -114,7 +114,7 @@ class Repository:
 
     def scan(self) -> list[ModelEntry]:
         """Reads the repository anew; models in the order of their names. Folders without config.pbtxt are no models."""
-        folders = sorted(path for path in self.root.iterdir() if (path / CONFIG_FILE).is_file())
+        folders = sorted(path for path in self.root.iterdir() if _is_model(path))
         return [self._read(folder) for folder in folders if not folder.name.startswith(".")]
 
     def find(self, name: str) -> ModelEntry:
@@ -123,7 +123,7 @@ class Repository:
         Raises:
             NotFound: There is none of this name.
         """
-        if not NAME.fullmatch(name) or not (self.root / name / CONFIG_FILE).is_file():
+        if not NAME.fullmatch(name) or not _is_model(self.root / name):
             raise NotFound(
                 f"there is no model {name!r} in the repository; `atelier-server models list` shows what there is",
                 reason="MODEL_NOT_FOUND",
@@ -146,13 +146,19 @@ class Repository:
 
     def _part(self, name: str) -> Part | None:
         """A model that an ensemble names."""
-        if not NAME.fullmatch(name) or not (self.root / name / CONFIG_FILE).is_file():
+        if not NAME.fullmatch(name) or not _is_model(self.root / name):
             return None
         entry = self._read_alone(self.root / name)
         return Part(entry.config, entry.chosen) if entry.config else None
 
     def _read_alone(self, folder: Path, config: ModelConfig | None = None) -> ModelEntry:
-        """Reads a model without looking at those that it may chain."""
+        """Reads a model without looking at those that it may chain. One that cannot be read is no other's trouble."""
+        try:
+            return self._checked(folder, config)
+        except OSError as error:
+            return ModelEntry(folder.name, folder, None, problem=f"its folder cannot be read: {error.strerror}")
+
+    def _checked(self, folder: Path, config: ModelConfig | None) -> ModelEntry:
         name = folder.name
         if not NAME.fullmatch(name):
             return ModelEntry(name, folder, None, problem="rename the folder: letters, digits, '.', '_' and '-' only")
@@ -198,6 +204,14 @@ class Repository:
                 if not (folder / str(version) / file).is_file():
                     return f"{version}/{file} is missing; {how_to_provide(folder.name, config)}"
         return ""
+
+
+def _is_model(folder: Path) -> bool:
+    """Whether it has a config.pbtxt; a folder that cannot be looked into may, unless its name is none of a model."""
+    try:
+        return (folder / CONFIG_FILE).is_file()
+    except OSError:
+        return NAME.fullmatch(folder.name) is not None
 
 
 def _inside(path: Path, root: Path) -> bool:

@@ -31,6 +31,10 @@ def test_numbers_survive(kind: str, shape: tuple[int, ...]) -> None:
     assert datatype_of(back) == kind
 
 
+def test_a_bool_is_0_or_1_whatever_byte_it_came_as() -> None:
+    assert from_raw("x", "BOOL", [3], b"\x00\x02\xff").view(np.uint8).tolist() == [0, 1, 1]
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.binary(max_size=20), max_size=6))
 def test_bytes_survive(elements: list[bytes]) -> None:

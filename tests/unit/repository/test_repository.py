@@ -1,5 +1,9 @@
 """The repository on disk: what is found, what lacks, and that nothing leads out of it."""
 
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +36,37 @@ def test_models_come_in_the_order_of_their_names_and_other_folders_are_none(tmp_
     (tmp_path / "notes").mkdir()
     (tmp_path / "README.md").write_text("")
     assert [one.name for one in Repository(tmp_path).scan()] == ["a", "b"]
+
+
+@pytest.fixture
+def ordinary_user() -> Iterator[Path]:
+    """A folder of a user to whom permissions mean something."""
+    root = Path(tempfile.mkdtemp())
+    root.chmod(0o755)
+    before = os.geteuid()
+    if before == 0:
+        os.chown(root, 65534, -1)
+        os.seteuid(65534)
+    yield root
+    os.seteuid(before)
+    for folder in (root, *root.iterdir()):
+        folder.chmod(0o755)
+    shutil.rmtree(root)
+
+
+def test_a_folder_that_cannot_be_read_is_no_other_models_trouble(ordinary_user: Path) -> None:
+    """A file system of its own has a lost+found at its top, for the superuser only."""
+    add(ordinary_user, "good")
+    add(ordinary_user, "closed").chmod(0)
+    add(ordinary_user, "unlisted").chmod(0o311)
+    (ordinary_user / "lost+found").mkdir(mode=0)
+    repository = Repository(ordinary_user)
+    problems = {one.name: one.problem for one in repository.scan()}
+    assert problems.keys() == {"closed", "good", "unlisted"}
+    assert problems["good"] == ""
+    assert problems["closed"] == "closed/config.pbtxt cannot be read: Permission denied"
+    assert problems["unlisted"] == "its folder cannot be read: Permission denied"
+    assert repository.find("closed").problem == problems["closed"]
 
 
 def test_versions_are_positive_numbers_and_the_newest_is_chosen(tmp_path: Path) -> None:
