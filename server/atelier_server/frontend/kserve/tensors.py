@@ -107,8 +107,8 @@ def from_raw(name: str, datatype: str, shape: Sequence[int], data: bytes) -> Arr
         )
     if datatype == BF16:
         return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32).reshape(shape)
-    if datatype == "BOOL":
-        return (np.frombuffer(data, np.uint8) != 0).reshape(shape)  # a bool of another byte than 0 and 1 is neither
+    if datatype == "BOOL":  # one of another byte than 0 and 1 would be neither
+        return np.frombuffer(data, np.uint8).astype(np.bool_).reshape(shape)
     return np.frombuffer(data, DTYPES[datatype]).reshape(shape)
 
 
