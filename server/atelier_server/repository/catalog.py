@@ -1,6 +1,7 @@
 """What is loaded: models of the repository, each with its running instances, and how they are."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -18,6 +19,7 @@ from atelier_server.repository.state import (
     summarize,
 )
 
+LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
 WATCH_SECONDS = 0.5
@@ -114,7 +116,7 @@ class Catalog(Generic[InstanceT]):
         return self._find(name).seen()
 
     def on_change(self, listener: Callable[[ModelState[InstanceT]], None]) -> None:
-        """Calls the listener on the event loop whenever a model's state or reason changed. It must not raise."""
+        """Calls the listener on the event loop whenever a model's state or reason changed."""
         self._listeners.append(listener)
 
     def _loaded(self) -> dict[str, ModelEntry]:
@@ -146,7 +148,10 @@ class Catalog(Generic[InstanceT]):
         if self._told.get(seen.name) != (seen.state, seen.reason):
             self._told[seen.name] = (seen.state, seen.reason)
             for listener in self._listeners:
-                listener(seen)
+                try:
+                    listener(seen)
+                except Exception:  # its fault must not keep a model from loading, nor others from hearing of it
+                    LOG.exception("a listener failed at a change of %s", seen.name)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(coroutine)

@@ -383,6 +383,22 @@ async def test_listeners_hear_of_every_change_also_of_crashes(
     assert heard[-1] == ("m", "UNAVAILABLE")
 
 
+async def test_a_listener_that_fails_is_nobody_elses_trouble(
+    make_registry: MakeRegistry, add_model: AddModel, factory: Factory, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_model("m")
+    registry = make_registry()
+    heard: list[str] = []
+    registry.on_change(lambda state: print(1 // (state.state != "UNAVAILABLE")))
+    registry.on_change(lambda state: heard.append(state.state))
+    await registry.start_all()
+    for state in ("UNAVAILABLE", "READY"):
+        factory.made[0].become(state=state)
+        await until(lambda state=state: heard[-1] == state)  # type: ignore[misc]
+    assert "a listener failed at a change of m" in caplog.text
+    await registry.stop_all()
+
+
 async def test_callers_who_come_before_the_models_are_asked_for_patience(
     make_registry: MakeRegistry, add_model: AddModel, factory: Factory
 ) -> None:
