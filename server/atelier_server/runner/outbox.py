@@ -39,6 +39,7 @@ class Outbox:
         except RuntimeError:  # the loop is closed, so nobody reads any more
             with self._lock:
                 self._events.clear()
+                self._waking = False
 
     def _deliver(self) -> None:
         with self._lock:
