@@ -132,8 +132,7 @@ class Engine:
 
     def _forget(self, job_id: str, *, done: bool = False) -> FollowedJob:
         """Takes a job out that is live; the lock is held."""
-        self._pace.ends(job_id, done=done)
-        del self._live[job_id]
+        self._pace.ends(self._live.pop(job_id).task, done=done)
         return self._followed.pop(job_id)
 
     def _check_submit(self, job_id: str) -> Backend:
@@ -215,13 +214,13 @@ class Engine:
         try:
             self._take_inbox(backend)
             with self._condition:
-                self._usual_seconds = self._pace.usual_seconds
+                self._usual_seconds = self._pace.call_begins()
             wait = backend.step()
             self._backend_status = backend.status()
             return wait
         finally:
             with self._condition:
-                self._pace.took(time.monotonic() - self._call_began)
+                self._pace.call_took(time.monotonic() - self._call_began)
                 self._call_began = self._usual_seconds = 0.0
 
     def _take_inbox(self, backend: Backend) -> None:
