@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,11 +20,13 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2 as probe_pb2
 from grpc_health.v1 import health_pb2_grpc as probe_pb2_grpc
 
-from atelier.v1 import image_generation_pb2_grpc
+from atelier.v1 import image_generation_pb2_grpc, scoring_pb2
+from atelier_server.core import FINISHING_THREADS
 from atelier_server.errors import InvalidArgument
 from atelier_server.frontend.app import build
 from atelier_server.testing import echo_server, in_process_executor, server_config, write_echo_model
 from tests.integration.grpc_kit import detail, failing, images, request
+from tests.integration.scoring_kit import picture
 
 NOT_SERVING = probe_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -54,6 +57,28 @@ async def test_a_draining_server_finishes_what_it_has_and_refuses_the_rest(tmp_p
         events = [event async for event in inside]
         assert events[-1].HasField("completed")
         await asyncio.wait_for(draining, 20)
+
+
+async def test_pictures_that_are_being_judged_are_waited_for(tmp_path: Path) -> None:
+    go_on = threading.Event()
+    async with echo_server(tmp_path) as server, asyncio.timeout(20):
+        for _ in range(FINISHING_THREADS):
+            server.app.core._judging_pool.submit(go_on.wait)
+        try:
+            score = scoring_pb2.ScoreRequest(images=[picture((1, 2, 3))])
+            inside = images(server).Score(score)
+            while not server.app.core.judging._held:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.01)
+            draining = asyncio.create_task(server.app.drain())
+            while not server.app._drain.closed:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            refused = await failing(images(server).Score(score))
+            assert detail(refused, error_details_pb2.ErrorInfo).reason == "DRAINING"
+            assert not draining.done()
+        finally:
+            go_on.set()
+        assert len((await inside).scores) == 1
+        await draining
 
 
 async def test_new_calls_are_served_during_the_drain_delay(tmp_path: Path) -> None:

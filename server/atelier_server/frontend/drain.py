@@ -1,4 +1,4 @@
-"""The gate that new generations pass and that closes when the server drains."""
+"""The gate that new generations, inferences and judgements pass and that closes when the server drains."""
 
 import asyncio
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from atelier_server.errors import Unavailable
 
 
 class Drain:
-    """Counts generations in flight and refuses new ones once closed. Lives on one event loop.
+    """Counts generations and their like in flight and refuses new ones once closed. Lives on one event loop.
 
     Args:
         retry_after_seconds: What refused callers are told; by then another server should answer.

@@ -53,9 +53,10 @@ class ImageGenerationServicer(image_generation_pb2_grpc.ImageGenerationServiceSe
                 generation.cancel()
 
     async def Score(self, request: scoring_pb2.ScoreRequest, context: Context) -> scoring_pb2.ScoreResponse:
-        """Judges a client's pictures."""
+        """Judges a client's pictures. A server that ends waits for it, as for a generation."""
         caller = caller_of(context)
-        judged = await self._judging.judge(converters.score_request(request), caller)
+        with self._drain.generation():
+            judged = await self._judging.judge(converters.score_request(request), caller)
         return scoring_pb2.ScoreResponse(scores=map(converters.scores, judged))
 
     async def Health(self, request: health_pb2.HealthRequest, context: Context) -> health_pb2.HealthResponse:
