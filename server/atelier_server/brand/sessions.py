@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from sqlalchemy import Connection
@@ -30,13 +30,16 @@ class Sessions:
         self.engine = open_engine(url)
         self._writer = self.engine.execution_options(**{WRITES: True})
         # SQLite lets one write at a time; those who wait look again now and then, and may find it taken for ever.
-        one_at_a_time: Any = threading.Lock() if self.engine.dialect.name == "sqlite" else nullcontext()
-        self._turn = one_at_a_time
+        is_sqlite = self.engine.dialect.name == "sqlite"
+        self._turn: AbstractContextManager[Any] = threading.Lock() if is_sqlite else nullcontext()
 
     def migrate(self) -> None:
-        """Brings the tables up to date."""
-        with told():
-            migrate(self.engine)
+        """Brings the tables up to date.
+
+        Raises:
+            SQLAlchemyError: The database cannot be reached or refuses.
+        """
+        migrate(self.engine)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
