@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from atelier_server.backends.base import ModelSpec
 from atelier_server.errors import AtelierError, FailedPrecondition, Internal, InvalidArgument, NotFound
@@ -135,7 +135,7 @@ class Registry(Catalog[InstanceT]):
         self, name: str, override: Override | None = None, *, with_its_parts: bool = False
     ) -> ModelState[InstanceT]:
         """As `load`, whatever the control mode."""
-        entry = await asyncio.to_thread(self._read, name, override)
+        entry = await self._read(name, override)
         try:
             for part in entry.parts if with_its_parts and not entry.problem else ():
                 if part not in self._loaded():
@@ -159,8 +159,16 @@ class Registry(Catalog[InstanceT]):
                     yield model
                     return
 
-    def _read(self, name: str, override: Override | None) -> ModelEntry:
-        return self._overrides.entry(self.repository, name, override) if override else self.repository.find(name)
+    async def _read(self, name: str, override: Override | None) -> ModelEntry:
+        if override is None:
+            return await asyncio.to_thread(self.repository.find, name)
+        writing = asyncio.create_task(asyncio.to_thread(self._overrides.entry, self.repository, name, override))
+        try:
+            return await asyncio.shield(writing)
+        except asyncio.CancelledError:  # the thread goes on, and its files would stay
+            with suppress(AtelierError):
+                discard(await writing)
+            raise
 
     async def _replace(self, model: Slot[InstanceT], entry: ModelEntry) -> ModelState[InstanceT]:
         """Starts what the entry describes, and retires what ran until then. The lock is held."""

@@ -1,7 +1,9 @@
 """The registry: what is loaded, by whose wish, and what callers hear when it is not."""
 
 import asyncio
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,7 @@ from atelier_server.errors import (
     NotFound,
     Unavailable,
 )
-from atelier_server.repository.overrides import Override
+from atelier_server.repository.overrides import Override, Overrides
 from atelier_server.repository.registry import Registry
 from tests.unit.repository.conftest import AddModel, Factory, FakeInstance
 
@@ -317,6 +319,19 @@ async def test_a_load_that_waited_for_one_that_failed_is_not_lost(
     assert registry.get("guest") is factory.made[1]
     await registry.stop_all()
     assert factory.made[1].stops == 1
+
+
+async def test_a_load_that_is_broken_off_leaves_no_files(make_registry: MakeRegistry, tmp_path: Path) -> None:
+    registry = make_registry(control_mode="explicit", overrides=Overrides(tmp_path / ".overrides"))
+    await registry.start_all()
+    loading = asyncio.create_task(registry.load("guest", GUEST))
+    await asyncio.sleep(0)  # a thread writes its files by now
+    loading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await loading
+    await asyncio.to_thread(time.sleep, 0.1)
+    assert list((tmp_path / ".overrides").glob("*")) == []
+    await registry.stop_all()
 
 
 async def test_unloads_side_by_side_agree(make_registry: MakeRegistry, factory: Factory) -> None:
