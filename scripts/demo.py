@@ -98,7 +98,7 @@ def main() -> None:
     if stopped:
         sys.exit(f"The picture was made, but the server stopped with status {stopped}; see {log}.")
     print(
-        "The starter is a small model that learnt on a CPU what this repository draws, and its scorer is a strict one;\n"
+        "The starter is a small model that learnt on a CPU what this repository draws, and its scorer is strict;\n"
         "models/starter/README.md tells what to expect of it."
     )
     print(f"{arguments.out} after {time.monotonic() - started:.1f} s in all.")
