@@ -1,8 +1,9 @@
 """What single measures gain in one UNet step of the starter: each against the step without it, in turns.
 
-python benchmarks/bench_levers.py [--rows 2 16 --rounds 9 --dtype bfloat16]
+python benchmarks/bench_levers.py [--rows 2 16 --rounds 9 --dtype bfloat16 --compiled]
 
-CPU time on one thread is compared, which other work on the machine hardly disturbs.
+CPU time on one thread is compared, which other work on the machine hardly disturbs. `--compiled` adds torch.compile,
+one graph for any number of rows; it wants a C++ compiler and minutes.
 """
 
 from __future__ import annotations
@@ -79,6 +80,30 @@ def torch_steps(dtype: torch.dtype, rows: int) -> dict[str, Step]:
     }
 
 
+class CompiledSteps:
+    """The torch step by torch.compile, one graph for any number of rows; `seconds` of computing went into its first."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self._model = unet(dtype)
+        self._compiled = torch.compile(self._model, dynamic=True)
+        self.seconds = 0.0
+
+    def step(self, rows: int) -> Step:
+        """The step of so many rows, compiled now if none was before."""
+        sample, steps, text, pooled, time_ids = inputs(self._model.config, rows)
+        dtype = self._model.dtype
+        sample, text, pooled = sample.to(dtype), text.to(dtype), pooled.to(dtype)
+        for value in (sample, steps, text, pooled, time_ids):
+            torch._dynamo.mark_dynamic(value, 0)
+        added = {"text_embeds": pooled, "time_ids": time_ids}
+        begin = os.times()
+        self._compiled(sample, steps, text, added_cond_kwargs=added, return_dict=False)
+        self.seconds = self.seconds or sum(
+            after - before for after, before in zip(os.times()[:4], begin[:4], strict=True)
+        )
+        return lambda: self._compiled(sample, steps, text, added_cond_kwargs=added, return_dict=False)
+
+
 def openvino_steps(dtype: torch.dtype, rows: int) -> dict[str, Step]:
     """The same by OpenVINO: keys and values once or always, a graph for this shape or for all."""
     model, runtime = unet(dtype), Runtime(dtype, 1)
@@ -120,15 +145,18 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[2, 16])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--compiled", action="store_true", help="torch.compile too")
     parser.add_argument("--name", default="levers")
     options = parser.parse_args()
     torch.set_num_threads(1)
     facts, dtype = machine(), getattr(torch, options.dtype)
-    found = {}
+    found, compiled = {}, CompiledSteps(dtype) if options.compiled else None
     for rows in options.rows:
-        taken = measure(torch_steps(dtype, rows) | openvino_steps(dtype, rows), options.rounds)
-        found[f"{rows} rows"] = {name: summary(values) for name, values in taken.items()}
-    write(options.name, {"machine": facts, "dtype": options.dtype, "CPU ms a step on one thread": found})
+        steps = torch_steps(dtype, rows) | openvino_steps(dtype, rows)
+        steps |= {"torch, compiled": compiled.step(rows)} if compiled else {}
+        found[f"{rows} rows"] = {name: summary(values) for name, values in measure(steps, options.rounds).items()}
+    more = {"CPU s of compiling by torch": round(compiled.seconds, 1)} if compiled else {}
+    write(options.name, {"machine": facts, "dtype": options.dtype, "CPU ms a step on one thread": found, **more})
 
 
 if __name__ == "__main__":

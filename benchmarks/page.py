@@ -107,6 +107,21 @@ def encode(result: Result) -> Lines:
     yield from table(("A 1024×1024 picture", "ms", "bytes"), rows)
 
 
+def lossy(result: Result) -> Lines:
+    """Settings of the lossy accelerations."""
+    keys = ("PSNR to plain, dB", "CPU s a picture, alone", "CPU s a picture, 8 at once")
+    rows = [
+        (
+            name,
+            str(one["UNet rows"]),
+            "" if name == "plain" else spread(one[keys[0]]),
+            *map(spread, map(one.get, keys[1:])),
+        )
+        for name, one in result["settings"].items()
+    ]
+    yield from table(("Setting", "UNet rows", *keys), rows)
+
+
 WRITERS: dict[str, Callable[[Result], Lines]] = {
     "single": single,
     "single-full-size": single,
@@ -116,6 +131,7 @@ WRITERS: dict[str, Callable[[Result], Lines]] = {
     "frontend": frontend,
     "start": start,
     "encode": encode,
+    "lossy": lossy,
 }
 
 
