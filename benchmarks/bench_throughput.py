@@ -9,7 +9,6 @@ once, and what a call alone takes beyond computing and encoding.
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -131,7 +130,6 @@ def main() -> None:
     parser.add_argument("--executions", nargs="+", default=["torch", "openvino"])
     parser.add_argument("--name", default="throughput")
     options = parser.parse_args()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     facts = machine()
     measured = measure(options)
     seconds = measured["seconds a picture"]

@@ -12,7 +12,6 @@ import sys
 import warnings
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.append(sys.argv[4])
 
 import numpy as np

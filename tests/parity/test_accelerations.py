@@ -27,7 +27,7 @@ def by_hand(backend: SdxlBackend, one: DiffusionTask, plan: tuple[int, ...]) -> 
             if rows:
                 sample = picture.denoiser.scaled(latents).repeat(rows, 1, 1, 1)
                 asked = conditioning if rows == 2 else conditioning.of_rows(1)
-                predicted = model.runner.predict(sample, [picture.denoiser.timestep] * rows, [asked]).float()
+                predicted = model.runner.predict(sample, [picture.denoiser.timestep] * rows, [asked], True).float()
                 noise_pred = predicted[:1]
                 if rows == 2:
                     noise_pred = noise_pred + one.guidance_scale * (predicted[1:] - noise_pred)

@@ -1,6 +1,8 @@
 """One UNet step of many pictures: gather their rows, call the UNet once, scatter the predictions."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +11,7 @@ import torch
 from atelier_server.backends.sdxl.cross_attention import remember_text
 from atelier_server.backends.sdxl.foretell import Foretelling
 from atelier_server.backends.sdxl.noise_schedule import Denoiser
+from atelier_server.backends.sdxl.threads import StepThreads
 
 
 @dataclass(slots=True, eq=False)
@@ -57,12 +60,14 @@ class Denoising:
 
     `plan` has the rows of each step that it still has to do (accelerations.py). `foreseen` are the finished latents as
     each step since the last computation of the UNet foresaw them: the computed one, and the foretold ones after it.
+    An `exact` picture is computed by the same threads at every step, since sums depend on their number.
     """
 
     latents: torch.Tensor
     denoiser: Denoiser
     conditioning: Conditioning
     plan: tuple[int, ...]
+    exact: bool = False
     foreseen: list[torch.Tensor] = field(default_factory=list)
     _done: int = 0
     _foretelling: Foretelling | None = None
@@ -101,10 +106,16 @@ class Denoising:
 
 
 class UNetRunner:
-    """Runs the UNet on batches of pictures of one size."""
+    """Runs the UNet on batches of pictures of one size.
 
-    def __init__(self, unet: Any) -> None:
+    Args:
+        unet: diffusers' or one that is called like it.
+        threads: Of a UNet that torch computes on a CPU: how many take part in a step. None: it is not asked.
+    """
+
+    def __init__(self, unet: Any, threads: StepThreads | None = None) -> None:
         self._unet = unet
+        self._threads = threads
         self.dtype: torch.dtype = unet.dtype
         self._device: torch.device = unet.device
         # On CPUs oneDNN is a little faster with the plain layout (measured on AVX512-BF16).
@@ -128,7 +139,8 @@ class UNetRunner:
         for picture in pictures:
             scaled += [picture.denoiser.scaled(picture.latents)] * picture.rows
             timesteps += [picture.denoiser.timestep] * picture.rows
-        predicted = self.predict(torch.cat(scaled), timesteps, conditionings).float()
+        exact = any(picture.exact for picture in pictures)
+        predicted = self.predict(torch.cat(scaled), timesteps, conditionings, exact).float()
         first = 0
         for picture, conditioning in zip(pictures, conditionings, strict=True):
             noise_pred = predicted[first : first + 1]
@@ -139,16 +151,36 @@ class UNetRunner:
             first += conditioning.rows
 
     def predict(
-        self, sample: torch.Tensor, timesteps: Sequence[float], conditionings: Sequence[Conditioning]
+        self,
+        sample: torch.Tensor,
+        timesteps: Sequence[float],
+        conditionings: Sequence[Conditioning],
+        exact: bool = False,
     ) -> torch.Tensor:
         """The UNet's predictions [rows, channels, h, w] in its dtype, for as many rows of `sample` and `timesteps`."""
-        predicted: torch.Tensor = self._unet(
-            sample.to(dtype=self.dtype, memory_format=self._layout),
-            torch.tensor(timesteps, dtype=torch.float32, device=self._device),
-            return_dict=False,
-            **self._compose(tuple(conditionings)),
-        )[0]
+        inputs = {"return_dict": False, **self._compose(tuple(conditionings))}
+        with self._few_threads(sample.numel(), exact):
+            predicted: torch.Tensor = self._unet(
+                sample.to(dtype=self.dtype, memory_format=self._layout),
+                torch.tensor(timesteps, dtype=torch.float32, device=self._device),
+                **inputs,
+            )[0]
         return predicted
+
+    @contextmanager
+    def _few_threads(self, work: int, exact: bool) -> Iterator[None]:
+        """Lets as many threads take part in a step as make it quick; all of them where it must be exact."""
+        if self._threads is None or exact:
+            yield
+            return
+        count = self._threads.choose(work)
+        torch.set_num_threads(count)
+        begin = time.perf_counter()
+        try:
+            yield
+            self._threads.took(work, count, time.perf_counter() - begin)
+        finally:
+            torch.set_num_threads(self._threads.most)
 
     def synchronize(self) -> None:
         """Waits until the device is done, for measurements."""

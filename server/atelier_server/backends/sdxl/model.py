@@ -19,6 +19,7 @@ from atelier_server.backends.sdxl.openvino.unet import OpenVinoUNet
 from atelier_server.backends.sdxl.parameters import Parameters
 from atelier_server.backends.sdxl.preview import Previewer
 from atelier_server.backends.sdxl.text import Encoded, PromptEncoder
+from atelier_server.backends.sdxl.threads import StepThreads
 from atelier_server.types import TruncatedTokens
 
 _ENCODERS = ("text_encoder", "text_encoder_2")
@@ -39,7 +40,7 @@ class Model:
     """
 
     def __init__(self, spec: ModelSpec, device: torch.device, dtype: torch.dtype, parameters: Parameters) -> None:
-        decoder = None
+        decoder = threads = None
         if computes_by_openvino(parameters.execution, device, dtype):
             runtime, graphs, checkpoint = load_converted(spec, dtype)
             native = _native_latents(checkpoint, parameters)
@@ -48,6 +49,7 @@ class Model:
         else:
             checkpoint = load_checkpoint(spec.folder, spec.name, device, dtype)
             unet = checkpoint.unet
+            threads = StepThreads(torch.get_num_threads()) if device.type == "cpu" else None
         self.device = device
         self._parts = (unet, checkpoint.vae, *checkpoint.text_encoders)
         self._dtypes = [part.dtype for part in self._parts]
@@ -56,7 +58,7 @@ class Model:
         self._slices_when_short = parameters.attention_slicing == "auto"
         if parameters.attention_slicing == "on":
             unet.set_attention_slice("auto")  # auto is off: fused attention holds no score matrix
-        self.runner = UNetRunner(unet)
+        self.runner = UNetRunner(unet, threads)
         self.codec = VaeCodec(checkpoint.vae, parameters.vae_slicing, parameters.vae_tiling, decoder)
         self.schedules = NoiseSchedules(checkpoint.scheduler_config, parameters.default_noise_schedule)
         self.previewer = Previewer(spec.folder, self._unet_config.in_channels)
@@ -94,7 +96,7 @@ class Model:
         generator = torch.Generator("cpu").manual_seed(_signed(task.seeds[index]))
         denoiser = self.schedules.denoiser(noise_schedule, task.num_inference_steps, generator)
         noise = self._noise(generator, task.height, task.width)
-        return Denoising(denoiser.initial(noise), denoiser, conditioning, pass_rows(task, self.limits))
+        return Denoising(denoiser.initial(noise), denoiser, conditioning, pass_rows(task, self.limits), task.exact)
 
     def enlarge(self, picture: Denoising, task: DiffusionTask, index: int, noise_schedule: str) -> Denoising:
         """Begins a finished picture's second pass: enlarged as an image, encoded, and given a part of its noise."""
@@ -109,7 +111,7 @@ class Model:
         conditioning = Conditioning(
             old.embeds, old.pooled, self._time_ids(*size, old.rows), old.guidance_scale, old.guidance_embeds
         )
-        return Denoising(latents, denoiser, conditioning, pass_rows(task, self.limits, refining=True))
+        return Denoising(latents, denoiser, conditioning, pass_rows(task, self.limits, refining=True), task.exact)
 
     def economise(self, on: bool) -> None:
         """Computes attention and pictures in pieces that need less memory and more time, or no longer.
