@@ -53,14 +53,14 @@ class _Batch:
         self._given_up = threading.Event()
 
     def run(self, rows: list[Row], jobs: int) -> list[Mapping[str, Any]]:
-        """Makes every row and returns the lines of those that failed."""
+        """Makes every row and returns the lines of those that failed, in the order of the rows."""
         pool = ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="row")
         try:
             calls = {pool.submit(self._call, row): row for row in rows}
             lines = []
             for call in as_completed(calls):
                 lines.append(self._record(calls.pop(call), call.result()))
-            return [line for line in lines if "error" in line]
+            return sorted((line for line in lines if "error" in line), key=lambda line: int(line["row"]))
         except BaseException:
             self._given_up.set()
             self._atelier.close()  # the calls that run end at once
