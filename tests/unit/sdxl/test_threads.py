@@ -1,7 +1,12 @@
 """How many threads take part in a step, learnt from how long steps take."""
 
 from collections.abc import Callable
+from typing import Any
 
+import pytest
+import torch
+
+from atelier_server.backends.sdxl.batch import Conditioning, UNetRunner
 from atelier_server.backends.sdxl.threads import QUICK_STEP_SECONDS, StepThreads
 
 WORK = 2 * 12 * 16 * 16
@@ -51,3 +56,37 @@ def test_sizes_are_learnt_apart() -> None:
 
 def test_a_single_core_has_no_choice() -> None:
     assert set(run(StepThreads(1), lambda count: 0.01)) == {1}
+
+
+class Watched(torch.nn.Module):
+    """A UNet that only tells how many threads it was computed by."""
+
+    dtype, device = torch.float32, torch.device("cpu")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[int] = []
+
+    def forward(self, sample: torch.Tensor, *rest: Any, **more: Any) -> tuple[torch.Tensor]:
+        self.threads.append(torch.get_num_threads())
+        return (sample,)
+
+
+@pytest.fixture
+def _two_threads() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_two_threads")
+def test_exact_pictures_always_have_all_threads() -> None:
+    unet, threads, sample = Watched(), StepThreads(2), torch.zeros(2, 12, 16, 16)
+    run(threads, {1: 0.024, 2: 0.055}.__getitem__, 10)
+    runner = UNetRunner(unet, threads)
+    conditioning = Conditioning(torch.zeros(2, 77, 8), torch.zeros(2, 8), torch.zeros(2, 6), 7.5)
+    for exact in (False, True, False):
+        runner.predict(sample, [500.0, 500.0], [conditioning], exact)
+        assert torch.get_num_threads() == 2, "text and pictures have all of them again"
+    assert unet.threads == [1, 2, 1]
