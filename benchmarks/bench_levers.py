@@ -20,7 +20,8 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from atelier_server.backends.sdxl.cross_attention import remember_text
-from atelier_server.backends.sdxl.openvino.convert import convert, example_inputs, split_text
+from atelier_server.backends.sdxl.export import example_inputs, split_text
+from atelier_server.backends.sdxl.openvino.convert import convert
 from atelier_server.backends.sdxl.openvino.runtime import Runtime
 from common import STARTER, machine, summary, write
 

@@ -68,7 +68,9 @@ def engine(execution: str, dtype: str, checkpoint: Path) -> Make:
     side = json.loads((checkpoint / "unet" / "config.json").read_text())["sample_size"]
     factor = 2 ** (len(json.loads((checkpoint / "vae" / "config.json").read_text())["block_out_channels"]) - 1)
     native = os.environ.get("BENCH_SIDE", str(side * factor))
+    execution, _, compiled = execution.partition("+")
     parameters = {"execution": execution, "native_width": native, "native_height": native}
+    parameters["compile"] = "on" if compiled else "off"
     threads = len(os.sched_getaffinity(0))
     derived = str(ROOT / "build" / "bench-derived")
     spec = ModelSpec(

@@ -23,6 +23,7 @@ from atelier_server.backends.base import (
     device_failed,
 )
 from atelier_server.backends.sdxl.batch import Denoising
+from atelier_server.backends.sdxl.compiled.compilation import Compilation
 from atelier_server.backends.sdxl.entries import Batch, Entry
 from atelier_server.backends.sdxl.jobs import (
     Finished,
@@ -37,7 +38,7 @@ from atelier_server.backends.sdxl.model import Model
 from atelier_server.backends.sdxl.parameters import read_parameters
 from atelier_server.backends.sdxl.report import report
 from atelier_server.backends.sdxl.scheduler import StepScheduler, objective_missed
-from atelier_server.backends.sdxl.start import start
+from atelier_server.backends.sdxl.start import start, take_compiled
 from atelier_server.backends.sdxl.tally import Tally
 from atelier_server.errors import AtelierError, DeadlineExceeded, Internal, InvalidArgument
 from atelier_server.telemetry.origin import working_for
@@ -66,12 +67,14 @@ class SdxlBackend(Backend):
         self._decode_seconds = self._encode_seconds = 0.0
         self._admitted: set[str] = set()  # whom `submit` has not been called for yet
         self._dtype = ""
+        self._compilation: Compilation | None = None  # under way
 
     def load(self) -> None:
         """Loads the checkpoint and measures how long a step takes by number of rows."""
         started = start(self.spec, self._parameters, self._clock)
         self._model, self._relief, self._decode_seconds = started.model, started.relief, started.decode_seconds
         self._relief.on_move = self._move_pictures
+        self._compilation = started.compilation
         self._dtype = str(self._model.runner.dtype).removeprefix("torch.")
         self._scheduler = StepScheduler(self._relief, self._parameters.max_waiting)
 
@@ -111,6 +114,9 @@ class SdxlBackend(Backend):
     def step(self) -> float | None:
         """Does one unit of work; None when there is none."""
         self._drop_late()
+        if self._compilation is not None and self._compilation.done:
+            take_compiled(self._model, self._compilation)
+            self._compilation = None
         if self._undecoded:
             finished = self._undecoded.take()
             self._guard(lambda running: self._decode(running, finished), finished.running)
@@ -255,7 +261,7 @@ class SdxlBackend(Backend):
             running.decode_seconds += now - begin
             return
         with running.job.spans.stage("decode", image_index=index):
-            pixels = self._model.codec.decode(picture.latents)
+            pixels = self._model.codec.decode(picture.latents, picture.exact)
         seconds = self._clock() - begin
         running.decode_seconds += seconds
         if (task.width, task.height) == (self._model.limits.native_width, self._model.limits.native_height):

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from atelier_server.backends.sdxl.compiled.unet import CompiledUNet
 from atelier_server.backends.sdxl.cross_attention import remember_text
 from atelier_server.backends.sdxl.foretell import Foretelling
 from atelier_server.backends.sdxl.noise_schedule import Denoiser
@@ -122,6 +123,9 @@ class UNetRunner:
         self._layout = torch.channels_last if unet.device.type == "cuda" else torch.contiguous_format
         unet.to(memory_format=self._layout)
         self._remembered = remember_text(unet)
+        self._compiled: CompiledUNet | None = None
+        self._compiled_threads: StepThreads | None = None
+        self._slices = False
         self._composed_for: tuple[Conditioning, ...] = ()
         self._composed: dict[str, Any] = {}
 
@@ -158,29 +162,47 @@ class UNetRunner:
         exact: bool = False,
     ) -> torch.Tensor:
         """The UNet's predictions [rows, channels, h, w] in its dtype, for as many rows of `sample` and `timesteps`."""
-        inputs = {"return_dict": False, **self._compose(tuple(conditionings))}
-        with self._few_threads(sample.numel(), exact):
-            predicted: torch.Tensor = self._unet(
-                sample.to(dtype=self.dtype, memory_format=self._layout),
-                torch.tensor(timesteps, dtype=torch.float32, device=self._device),
-                **inputs,
-            )[0]
-        return predicted
+        inputs = self._compose(tuple(conditionings))
+        rows = sample.to(dtype=self.dtype, memory_format=self._layout)
+        times = torch.tensor(timesteps, dtype=torch.float32, device=self._device)
+        compiled = self._compiled
+        if compiled is not None and not exact and not self._slices and compiled.takes(rows):
+            with self._few_threads(self._compiled_threads, rows.numel()) as count:
+                torch.set_num_threads(1)
+                return compiled.predict(rows, times, inputs, count)
+        with self._few_threads(None if exact else self._threads, rows.numel()) as count:
+            torch.set_num_threads(count)
+            predicted: torch.Tensor = self._unet(rows, times, return_dict=False, **inputs)[0]
+            return predicted
 
     @contextmanager
-    def _few_threads(self, work: int, exact: bool) -> Iterator[None]:
-        """Lets as many threads take part in a step as make it quick; all of them where it must be exact."""
-        if self._threads is None or exact:
-            yield
+    def _few_threads(self, threads: StepThreads | None, work: int) -> Iterator[int]:
+        """Gives as many threads as make a step quick, and learns from the step; all of them where none is to choose."""
+        most = torch.get_num_threads()
+        if threads is None:
+            yield most
             return
-        count = self._threads.choose(work)
-        torch.set_num_threads(count)
+        count = threads.choose(work)
         begin = time.perf_counter()
         try:
-            yield
-            self._threads.took(work, count, time.perf_counter() - begin)
+            yield count
+            threads.took(work, count, time.perf_counter() - begin)
         finally:
-            torch.set_num_threads(self._threads.most)
+            torch.set_num_threads(most)
+
+    def take(self, compiled: CompiledUNet | None, threads: int = 1) -> None:
+        """Computes by a compiled graph from now on what need not be exact.
+
+        Args:
+            compiled: Of this UNet; None: no longer.
+            threads: Most that take part in a step.
+        """
+        self._compiled, self._compiled_threads = compiled, StepThreads(threads)
+
+    def slice_attention(self, size: str | None) -> None:
+        """Computes attention in pieces of a size in diffusers' words, or at once; compiled graphs cannot."""
+        self._unet.set_attention_slice(size)
+        self._slices = size is not None
 
     def synchronize(self) -> None:
         """Waits until the device is done, for measurements."""

@@ -1,17 +1,26 @@
 """Latents to pictures and back through the VAE, one picture at a time."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 import torch
 
 from atelier_server.backends.base import Pixels
-from atelier_server.backends.sdxl.openvino.decoder import OpenVinoDecoder
 
 TILE_PIXELS = 2048 * 1024
 """With vae_tiling auto larger pictures are always decoded in tiles."""
 _LIVE_TENSORS = 4
 """Full-resolution activations that are alive at the same time in the decoder's last block."""
+
+
+class Decoder(Protocol):
+    """Decodes in the VAE's place."""
+
+    def takes(self, latents: torch.Tensor) -> bool:
+        """Whether it decodes latents of this size."""
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """[1, 3, height, width] in -1..1 from unscaled float32 latents."""
 
 
 class VaeCodec:
@@ -21,28 +30,33 @@ class VaeCodec:
         vae: The AutoencoderKL.
         slicing: auto, on or off; pictures are decoded one by one anyway, so auto is off.
         tiling: auto, on or off; auto tiles very large pictures, and others when memory is short.
-        decoder: Decodes in the VAE's place what has its size and needs no tiles.
+        decoder: Decodes in the VAE's place what it takes and what needs no tiles, exact pictures too.
     """
 
-    def __init__(self, vae: Any, slicing: str, tiling: str, decoder: OpenVinoDecoder | None = None) -> None:
+    def __init__(self, vae: Any, slicing: str, tiling: str, decoder: Decoder | None = None) -> None:
         self._vae = vae.to(memory_format=torch.channels_last)
         self._slicing, self._tiling = slicing, tiling
         self._decoder = decoder
+        self._compiled: Decoder | None = None
         self._economises = False
         self.factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
         if slicing == "on":
             vae.enable_slicing()
 
-    def decode(self, latents: torch.Tensor) -> Pixels:
+    def take(self, compiled: Decoder | None) -> None:
+        """Decodes by a compiled decoder from now on what need not be exact; None: no longer."""
+        self._compiled = compiled
+
+    def decode(self, latents: torch.Tensor, exact: bool = False) -> Pixels:
         """uint8 [height, width, 3] from float32 latents [1, channels, height / factor, width / factor]."""
-        image = self.decode_tensor(latents)
+        image = self.decode_tensor(latents, exact)
         # As VaeImageProcessor: to 0..1 first, then rounded to 255ths.
         values = (image[0].float() / 2 + 0.5).clamp(0, 1).permute(1, 2, 0)
         pixels: Pixels = (values * 255).round().to(torch.uint8).cpu().contiguous().numpy()
         return pixels
 
-    def decode_tensor(self, latents: torch.Tensor) -> torch.Tensor:
-        """[1, 3, height, width] in -1..1, in the VAE's dtype."""
+    def decode_tensor(self, latents: torch.Tensor, exact: bool = False) -> torch.Tensor:
+        """[1, 3, height, width] in -1..1, in the VAE's dtype or float32."""
         config = self._vae.config
         if config.latents_mean is not None and config.latents_std is not None:
             mean, deviation = (
@@ -52,8 +66,9 @@ class VaeCodec:
         else:
             latents = latents / config.scaling_factor
         tiled = self._set_tiling(latents.shape[-1] * latents.shape[-2] * self.factor**2)
-        if self._decoder is not None and not tiled and self._decoder.takes(latents):
-            return self._decoder.decode(latents)
+        decoder = self._compiled if self._compiled is not None and not exact else self._decoder
+        if decoder is not None and not tiled and decoder.takes(latents):
+            return decoder.decode(latents)
         image: torch.Tensor = self._vae.decode(latents.to(self._vae.dtype), return_dict=False)[0]
         return image
 

@@ -1,12 +1,17 @@
 """A loaded SDXL checkpoint, ready to compute: text, conditioning, noise, UNet, VAE, previews."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from atelier_server.backends.base import DiffusionTask, ModelSpec
 from atelier_server.backends.sdxl.batch import Conditioning, Denoising, UNetRunner
+from atelier_server.backends.sdxl.compiled.decoder import CompiledDecoder
+from atelier_server.backends.sdxl.compiled.graph import Graph
+from atelier_server.backends.sdxl.compiled.store import DECODER, UNET
+from atelier_server.backends.sdxl.compiled.unet import CompiledUNet
 from atelier_server.backends.sdxl.curve import StepCurve, measure
 from atelier_server.backends.sdxl.decode import VaeCodec
 from atelier_server.backends.sdxl.jobs import REFINE_STRENGTH, Limits, pass_rows
@@ -23,6 +28,8 @@ from atelier_server.backends.sdxl.threads import StepThreads
 from atelier_server.types import TruncatedTokens
 
 _ENCODERS = ("text_encoder", "text_encoder_2")
+_MOST_DIFFERENCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
+"""Between compiled and other results of one step; the order of sums alone makes 1e-6 and 0.01."""
 
 
 class Model:
@@ -56,9 +63,9 @@ class Model:
         self._unet_config = unet.config
         self.can_economise = "auto" in (parameters.attention_slicing, parameters.vae_slicing, parameters.vae_tiling)
         self._slices_when_short = parameters.attention_slicing == "auto"
-        if parameters.attention_slicing == "on":
-            unet.set_attention_slice("auto")  # auto is off: fused attention holds no score matrix
         self.runner = UNetRunner(unet, threads)
+        if parameters.attention_slicing == "on":
+            self.runner.slice_attention("auto")  # auto is off: fused attention holds no score matrix
         self.codec = VaeCodec(checkpoint.vae, parameters.vae_slicing, parameters.vae_tiling, decoder)
         self.schedules = NoiseSchedules(checkpoint.scheduler_config, parameters.default_noise_schedule)
         self.previewer = Previewer(spec.folder, self._unet_config.in_channels)
@@ -101,7 +108,7 @@ class Model:
     def enlarge(self, picture: Denoising, task: DiffusionTask, index: int, noise_schedule: str) -> Denoising:
         """Begins a finished picture's second pass: enlarged as an image, encoded, and given a part of its noise."""
         size = (task.refine_height, task.refine_width)
-        image = self.codec.decode_tensor(picture.latents).float().clamp(-1, 1)
+        image = self.codec.decode_tensor(picture.latents, picture.exact).float().clamp(-1, 1)
         image = torch.nn.functional.interpolate(image, size=size, mode="bicubic", antialias=True)
         # A stream of its own, which depends on the seed alone: ancestral schedules drew from the first one.
         generator = torch.Generator("cpu").manual_seed(_signed(task.seeds[index] ^ 0x5EED))
@@ -119,8 +126,40 @@ class Model:
         Only what is auto in config.pbtxt changes.
         """
         if self._slices_when_short:
-            self._parts[0].set_attention_slice("max" if on else None)
+            self.runner.slice_attention("max" if on else None)
         self.codec.economise(on)
+
+    @property
+    def unet_parameters(self) -> int:
+        """How many the UNet has; 0 where torch does not compute it."""
+        return sum(one.numel() for one in self._parts[0].parameters())
+
+    def take_compiled(self, folder: Path) -> None:
+        """Computes by the libraries in a folder from now on what need not be exact, if they compute what they should.
+
+        Raises:
+            OSError: They cannot be loaded, or compute something else.
+        """
+        threads = torch.get_num_threads()
+        unet = CompiledUNet(Graph(folder / UNET, threads), self._parts[0], threads)
+        decoder = CompiledDecoder(Graph(folder / DECODER, 1))
+        task = DiffusionTask("try", "a picture", "", (0,), self.limits.native_width, self.limits.native_height, 1, 1.0)
+        conditioning, _ = self.encode(task)
+        latents = self._noise(torch.Generator("cpu").manual_seed(0), task.height, task.width)
+
+        def compute(exact: bool) -> tuple[torch.Tensor, torch.Tensor]:
+            predicted = self.runner.predict(latents.repeat(2, 1, 1, 1), [500.0] * 2, [conditioning] * 2, exact)
+            return predicted, self.codec.decode_tensor(latents, exact)
+
+        expected = compute(exact=True)
+        self.runner.take(unet, threads)
+        self.codec.take(decoder)
+        error = max(_difference(*pair) for pair in zip(compute(exact=False), expected, strict=True))
+        self.runner.forget()
+        if not error <= _MOST_DIFFERENCE[self.runner.dtype]:  # NaN is no small difference either
+            self.runner.take(None)
+            self.codec.take(None)
+            raise OSError(f"what they compute differs from the model's by {error:.3f} of its deviation")
 
     def move(self, device: torch.device) -> None:
         """Moves everything but the pictures in the making; on a CPU float16 becomes float32, which is faster there."""
@@ -191,6 +230,11 @@ class Model:
         embedding = torch.cat([torch.sin(angles), torch.cos(angles)], dim=1)
         embedding = torch.nn.functional.pad(embedding, (0, width - 2 * half))
         return embedding.to(device=self.device, dtype=self.runner.dtype)
+
+
+def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The deviation of their difference, in parts of that of the second."""
+    return float((one.float() - other.float()).std() / other.float().std())
 
 
 def _native_latents(checkpoint: Checkpoint, parameters: Parameters) -> tuple[int, int]:

@@ -19,7 +19,8 @@ class Parameters:
     are auto, on or off; with auto, slicing and tiling come on when memory is short. `allow_cpu_fallback` (on or off)
     lets the model move to the CPU when even that does not help: a large model is then slower by two orders of
     magnitude. `execution` says what computes the UNet and decodes on a CPU: torch, openvino, or auto: openvino where
-    it is installed.
+    it is installed. `compile` says whether torch's UNet and decoder are compiled for the CPU: auto does it for small
+    models while they are at work, and uses the result from then on; on does it before the model is at work.
     """
 
     dtype: str = "auto"
@@ -36,6 +37,7 @@ class Parameters:
     allow_refine: str = "auto"
     allow_cpu_fallback: str = "off"
     execution: str = "torch"
+    compile: str = "auto"
 
 
 def read_parameters(values: Mapping[str, str]) -> Parameters:
@@ -60,6 +62,7 @@ def read_parameters(values: Mapping[str, str]) -> Parameters:
         allow_refine=_choice(values, "allow_refine", _SWITCH, "auto"),
         allow_cpu_fallback=_choice(values, "allow_cpu_fallback", ("on", "off"), "off"),
         execution=_choice(values, "execution", EXECUTIONS, "torch"),
+        compile=_choice(values, "compile", _SWITCH, "auto"),
     )
 
 

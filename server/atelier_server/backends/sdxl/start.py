@@ -3,11 +3,12 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from atelier_server.backends.base import ModelSpec
+from atelier_server.backends.sdxl.compiled.compilation import Compilation, compilation_of
 from atelier_server.backends.sdxl.curve import Measured, StepCurve
 from atelier_server.backends.sdxl.device import choose_device, choose_dtype
 from atelier_server.backends.sdxl.memory import LEAST_ROWS, MemoryRelief, is_shortage, out_of_memory, release_memory
@@ -20,11 +21,16 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A model at work. `decode_seconds` is what one native picture takes the VAE."""
+    """A model at work.
+
+    `decode_seconds` is what one native picture takes the VAE. `compilation` is under way, to be taken up when it is
+    done; None where there is none.
+    """
 
     model: Model
     relief: MemoryRelief
     decode_seconds: float
+    compilation: Compilation | None = None
 
 
 def start(spec: ModelSpec, parameters: Parameters, clock: Callable[[], float]) -> Started:
@@ -41,8 +47,14 @@ def start(spec: ModelSpec, parameters: Parameters, clock: Callable[[], float]) -
     begin = time.perf_counter()
     home = choose_device(spec.device)
     model = _load(spec, parameters, home)
+    compilation = compilation_of(spec, parameters, model.device, model.runner.dtype, model.unet_parameters)
+    if compilation is not None and parameters.compile == "on" and not compilation.store.complete:
+        compilation.run()
+    if compilation is not None and compilation.store.complete:
+        take_compiled(model, compilation)
+        compilation = None
     loaded = time.perf_counter()
-    started = _warm_up(model, parameters, home, clock)
+    started = replace(_warm_up(model, parameters, home, clock), compilation=compilation)
     curve, native = started.relief.curve, model.limits.native_width * model.limits.native_height
     points = ", ".join(f"{rows}: {1000 * seconds:.0f}" for rows, seconds in curve.points.items())
     _LOG.info(
@@ -50,7 +62,21 @@ def start(spec: ModelSpec, parameters: Parameters, clock: Callable[[], float]) -
         spec.name, model.device, str(model.runner.dtype).removeprefix("torch."), loaded - begin,
         time.perf_counter() - loaded, points, started.relief.cap(native),
     )  # fmt: skip
+    if compilation is not None and parameters.compile == "auto":
+        compilation.begin()
     return started
+
+
+def take_compiled(model: Model, compilation: Compilation) -> None:
+    """Lets a model compute by what was compiled; libraries that do not work are dropped, with a line in the log."""
+    try:
+        with torch.inference_mode():
+            model.take_compiled(compilation.store.folder)
+    except OSError as error:
+        _LOG.warning("the compiled libraries in %s are dropped: %s", compilation.store.folder, error)
+        compilation.store.discard()
+    else:
+        _LOG.info("compiled libraries in %s compute from now on", compilation.store.folder)
 
 
 def _load(spec: ModelSpec, parameters: Parameters, home: torch.device) -> Model:

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 
 from atelier_server.backends.base import ModelSpec
+from atelier_server.backends.sdxl.export import Decoder, example_inputs, split_text
 from atelier_server.backends.sdxl.load import Checkpoint, load_checkpoint
-from atelier_server.backends.sdxl.openvino.convert import Decoder, convert, example_inputs, split_text
+from atelier_server.backends.sdxl.openvino.convert import convert
 from atelier_server.backends.sdxl.openvino.runtime import Runtime
 from atelier_server.backends.sdxl.openvino.store import Graphs, GraphStore
 

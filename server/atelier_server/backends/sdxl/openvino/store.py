@@ -1,6 +1,5 @@
 """Converted graphs on disk, so that a model is converted once and not at every start."""
 
-import hashlib
 import logging
 import os
 import shutil
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from atelier_server.backends.sdxl.derived import digest
 from atelier_server.backends.sdxl.openvino.runtime import Runtime
 
 _LOG = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class GraphStore:
         dtype = str(runtime.dtype).removeprefix("torch.")
         self._root, self._runtime = root, runtime
         self._prefix = f"{name}-{dtype}-"
-        self.folder = root / f"{self._prefix}{_digest(checkpoint, f'{_FORMAT} {runtime.version} {dtype}')[:24]}"
+        self.folder = root / f"{self._prefix}{digest(checkpoint, f'{_FORMAT} {runtime.version} {dtype}')}"
 
     def read(self) -> Graphs | None:
         """The stored graphs, their weights mapped from the files; None where there are none or they are damaged."""
@@ -74,14 +74,3 @@ class GraphStore:
             raise OSError(str(error).splitlines()[0]) from error
         finally:
             shutil.rmtree(making, ignore_errors=True)
-
-
-def _digest(checkpoint: Path, salt: str) -> str:
-    digest = hashlib.sha256(salt.encode())
-    for part in ("unet", "vae"):
-        for path in sorted((checkpoint / part).iterdir()):
-            if path.suffix in (".safetensors", ".json"):
-                digest.update(path.name.encode())
-                with path.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()

@@ -1,0 +1,64 @@
+"""Runs a shared library that AOTInductor wrote, through its C interface.
+
+torch's own loader holds Python's lock while a graph runs; calls by ctypes release it, so that two threads can compute
+two halves of a batch. Names and types of the calls: torch/csrc/inductor/aoti_runtime/interface.h.
+"""
+
+import ctypes
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch._C import _aoti
+
+_POINTER, _SIZE = ctypes.c_void_p, ctypes.c_size_t
+_address_of = ctypes.PYFUNCTYPE(_POINTER, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", ctypes.pythonapi))
+_capsule_of = ctypes.PYFUNCTYPE(ctypes.py_object, _POINTER, ctypes.c_char_p, _POINTER)(
+    ("PyCapsule_New", ctypes.pythonapi)
+)
+
+
+class Graph:
+    """A compiled graph of one output; several threads may call it at once.
+
+    Args:
+        path: The shared library.
+        calls: How many may run at the same time; further ones wait.
+
+    Raises:
+        OSError: The library is missing, damaged, or made for another torch.
+    """
+
+    def __init__(self, path: Path, calls: int) -> None:
+        library = ctypes.CDLL(str(path))
+        try:
+            create, self._run = library.AOTInductorModelContainerCreateWithDevice, library.AOTInductorModelContainerRun
+            count, delete = library.AOTInductorModelContainerGetNumInputs, library.AOTInductorModelContainerDelete
+        except AttributeError as error:
+            raise OSError(f"{path} is no compiled graph") from error
+        create.argtypes = [_POINTER, _SIZE, ctypes.c_char_p, ctypes.c_char_p]
+        self._run.argtypes = [_POINTER, _POINTER, _SIZE, _POINTER, _SIZE, _POINTER, _POINTER]
+        count.argtypes, delete.argtypes = [_POINTER, _POINTER], [_POINTER]
+        self._container, inputs = _POINTER(), _SIZE()
+        if create(ctypes.byref(self._container), calls, b"cpu", None) != 0:
+            raise OSError(f"{path} cannot be loaded by this torch")
+        weakref.finalize(self, delete, self._container)
+        count(self._container, ctypes.byref(inputs))
+        self.inputs: int = inputs.value
+
+    def __call__(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Runs it on contiguous tensors of the dtypes that it was compiled for.
+
+        Raises:
+            ValueError: Too few or too many inputs.
+            RuntimeError: It failed; what torch said is on stderr.
+        """
+        if len(inputs) != self.inputs:
+            raise ValueError(f"the graph takes {self.inputs} inputs, not {len(inputs)}")
+        handles = [_address_of(one, None) for one in _aoti.unsafe_alloc_void_ptrs_from_tensors(list(inputs))]
+        taken, given = (_POINTER * len(handles))(*handles), (_POINTER * 1)()
+        if self._run(self._container, taken, len(handles), given, 1, None, None) != 0:
+            raise RuntimeError("a compiled graph failed")
+        result: torch.Tensor = _aoti.alloc_tensors_by_stealing_from_void_ptrs([_capsule_of(given[0], None, None)])[0]
+        return result
