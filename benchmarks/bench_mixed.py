@@ -1,6 +1,6 @@
 """Mixed calls that arrive at random: 60% of 30 steps, 25% of 20 steps at half size, 15% of 4 steps.
 
-python benchmarks/bench_mixed.py [--execution torch --calls 60 --loads 0.5 0.8 0.95 1.1]
+python benchmarks/bench_mixed.py [--execution compiled --calls 60 --loads 0.5 0.8 0.95 1.1]
 
 Load 1 is what diffusers' pipeline (bfloat16) can do one call after another. The same arrivals meet the served starter,
 in real time, and a serial first-come-first-served queue before that pipeline, whose waiting times follow exactly from
@@ -22,7 +22,7 @@ from typing import Any
 
 from calling import Caller
 from field import contender
-from repositories import starter_with
+from repositories import starter_by
 from served import served
 
 from common import STARTER, machine, summary, write
@@ -91,7 +91,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Times alone first, in turns; then every load."""
     alone: dict[str, dict[str, list[float]]] = {"diffusers": {}, "served": {}}
     with tempfile.TemporaryDirectory() as folder, contender("diffusers-bfloat16", STARTER, 128) as pipe:
-        repository = starter_with(Path(folder), execution=options.execution, dtype="bfloat16")
+        repository = starter_by(Path(folder), options.execution, "bfloat16")
         with served(repository, Path(folder) / "state") as address:
             caller = Caller(address)
             for number in range(SOLO_CALLS + 1):
@@ -123,7 +123,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """Measures and writes the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--execution", default="torch")
+    parser.add_argument("--execution", default="compiled")
     parser.add_argument("--calls", type=int, default=60)
     parser.add_argument("--loads", type=float, nargs="+", default=[0.5, 0.8, 0.95, 1.1])
     parser.add_argument("--seed", type=int, default=1)

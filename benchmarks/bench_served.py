@@ -13,20 +13,19 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import StableDiffusionXLPipeline
+from served import served
 
 from atelier_client import Atelier
 
@@ -34,25 +33,6 @@ ROOT = Path(__file__).resolve().parent.parent
 PROMPT = "a red leather handbag on white marble, soft light"
 CALLS = 8
 SIDE = 128
-
-
-@contextmanager
-def served(repository: Path) -> Iterator[str]:
-    """A server with the starter alone; gives its address."""
-    with tempfile.TemporaryDirectory() as state:
-        command = [sys.executable, "-m", "atelier_server", "serve", "--listen", "127.0.0.1:0"]
-        command += ["--metrics-listen", "127.0.0.1:0", "--model-repository", str(repository), "--state-dir", state]
-        command += ["--load-model", "starter", "--log-level", "warning", "--drain-delay-seconds", "0"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            ready = process.stdout.readline()
-            if not ready.startswith("READY"):
-                raise SystemExit("the server did not start")
-            try:
-                yield ready.split()[1].removeprefix("grpc=")
-            finally:
-                process.terminate()
-                process.wait(60)
 
 
 class Caller:
@@ -199,9 +179,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--compile", default="on", help="off: torch computes operator by operator")
     arguments = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
-    with served(arguments.model_repository) as address:
+    with (
+        tempfile.TemporaryDirectory() as state,
+        served(arguments.model_repository, Path(state), flags=("--compile", arguments.compile)) as address,
+    ):
         figures = measure(
             Caller(address, arguments.steps), arguments.model_repository / "starter" / "1", arguments.rounds
         )

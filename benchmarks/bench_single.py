@@ -1,4 +1,4 @@
-"""One picture: this engine by torch and by OpenVINO, against diffusers and OpenVINO GenAI, in one run.
+"""One picture: this engine by torch, compiled and by OpenVINO, against diffusers and OpenVINO GenAI, in one run.
 
 python benchmarks/bench_single.py [--checkpoint DIR --side N --steps N --rounds N --alone --name NAME]
 
@@ -24,6 +24,8 @@ KINDS = (
     "genai-default",
     "atelier-torch-float32",
     "atelier-torch-bfloat16",
+    "atelier-compiled-float32",
+    "atelier-compiled-bfloat16",
     "atelier-openvino-float32",
     "atelier-openvino-bfloat16",
 )

@@ -28,7 +28,7 @@ ALL = ("starter", "starter_clip", "starter_brand")
 def start(repository: Path, state: Path, models: tuple[str, ...]) -> tuple[float, dict[str, Any]]:
     """Seconds to READY, and the memory of the processes in MiB: after the start, and at most in a picture's time."""
     begin = time.perf_counter()
-    with served(repository, state, models) as address:
+    with served(repository, state, models, derived=None) as address:
         seconds = time.perf_counter() - begin
         after = memory()
         Caller(address).make(25, 128)
@@ -72,7 +72,7 @@ def main() -> None:
         base = Path(folder)
         (base / "torch").mkdir()
         (base / "openvino").mkdir()
-        plain = starter_with(base / "torch", execution="torch")
+        plain = starter_with(base / "torch", execution="torch", compile="off")
         openvino = starter_with(base / "openvino", execution="openvino")
         for number in range(options.rounds):
             ways = {

@@ -19,7 +19,7 @@ from typing import Any
 
 from calling import Caller
 from field import Contender, contender
-from repositories import starter_with
+from repositories import starter_by
 from served import served
 
 from common import ROOT, STARTER, machine, ratios, summary, write
@@ -54,7 +54,7 @@ def pytriton(dtype: str) -> Iterator[Contender]:
 def server(execution: str, dtype: str) -> Iterator[Caller]:
     """A server with the starter alone."""
     with tempfile.TemporaryDirectory() as folder:
-        repository = starter_with(Path(folder), execution=execution, dtype=dtype)
+        repository = starter_by(Path(folder), execution, dtype)
         with served(repository, Path(folder) / "state") as address:
             yield Caller(address)
 
@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 2, 4, 8, 16])
-    parser.add_argument("--executions", nargs="+", default=["torch", "openvino"])
+    parser.add_argument("--executions", nargs="+", default=["compiled", "openvino"])
     parser.add_argument("--name", default="throughput")
     options = parser.parse_args()
     facts = machine()

@@ -3,8 +3,9 @@
     python benchmarks/contender.py KIND CHECKPOINT
 
 KIND is diffusers-float32, diffusers-bfloat16, diffusers-advised (what diffusers' guide to fast inference advises:
-bfloat16, channels_last, fused projections, compiled), atelier-torch-DTYPE or atelier-openvino-DTYPE (this repository's
-engine without a server). It prints one line of JSON when it is loaded, and one for every line that it reads:
+bfloat16, channels_last, fused projections, compiled), atelier-torch-DTYPE, atelier-compiled-DTYPE or
+atelier-openvino-DTYPE (this repository's engine without a server). It prints one line of JSON when it is loaded, and
+one for every line that it reads:
 {"steps": 25, "side": 128, "count": 1} makes `count` pictures, at once where it can.
 """
 
@@ -68,9 +69,9 @@ def engine(execution: str, dtype: str, checkpoint: Path) -> Make:
     side = json.loads((checkpoint / "unet" / "config.json").read_text())["sample_size"]
     factor = 2 ** (len(json.loads((checkpoint / "vae" / "config.json").read_text())["block_out_channels"]) - 1)
     native = os.environ.get("BENCH_SIDE", str(side * factor))
-    execution, _, compiled = execution.partition("+")
-    parameters = {"execution": execution, "native_width": native, "native_height": native}
-    parameters["compile"] = "on" if compiled else "off"
+    parameters = {"native_width": native, "native_height": native}
+    parameters["execution"] = "openvino" if execution == "openvino" else "torch"
+    parameters["compile"] = "on" if execution == "compiled" else "off"
     threads = len(os.sched_getaffinity(0))
     derived = str(ROOT / "build" / "bench-derived")
     spec = ModelSpec(

@@ -126,7 +126,7 @@ WRITERS: dict[str, Callable[[Result], Lines]] = {
     "single": single,
     "single-full-size": single,
     "throughput": throughput,
-    "mixed-torch": mixed,
+    "mixed-compiled": mixed,
     "mixed-openvino": mixed,
     "frontend": frontend,
     "start": start,

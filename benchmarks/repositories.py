@@ -17,3 +17,11 @@ def starter_with(folder: Path, **parameters: str) -> Path:
     lines += [f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in parameters.items()]
     config.write_text("\n".join(lines) + "\n")
     return models
+
+
+def starter_by(folder: Path, execution: str, dtype: str) -> Path:
+    """The starter as `execution` computes it: torch operator by operator, compiled (as it is by itself after its first
+    minute) or openvino."""
+    if execution == "openvino":
+        return starter_with(folder, execution="openvino", dtype=dtype)
+    return starter_with(folder, execution="torch", dtype=dtype, compile="on" if execution == "compiled" else "off")

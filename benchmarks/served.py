@@ -8,12 +8,29 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from common import ROOT
+
+DERIVED = ROOT / "build" / "bench-derived"
+
 
 @contextmanager
 def served(
-    repository: Path, state: Path, models: Sequence[str] = ("starter",), flags: Sequence[str] = ()
+    repository: Path,
+    state: Path,
+    models: Sequence[str] = ("starter",),
+    flags: Sequence[str] = (),
+    derived: Path | None = DERIVED,
 ) -> Iterator[str]:
-    """Runs a server with these models, and further flags, for the time of the block; gives its address."""
+    """Runs a server with these models, and further flags, for the time of the block; gives its address.
+
+    What it compiles or converts is kept in `derived`, shared by all benchmarks, so that it is done once; None: in its
+    state directory.
+    """
+    if derived is not None:
+        state.mkdir(parents=True, exist_ok=True)
+        derived.mkdir(parents=True, exist_ok=True)
+        if not (state / "derived").exists():
+            (state / "derived").symlink_to(derived)
     command = [sys.executable, "-m", "atelier_server", "serve", "--listen", "127.0.0.1:0"]
     command += ["--metrics-listen", "127.0.0.1:0", "--model-repository", str(repository), "--state-dir", str(state)]
     command += ["--log-level", "warning", "--drain-delay-seconds", "0"]

@@ -11,6 +11,7 @@ import pytest
 from atelier_server.testing import RunningServer, echo_server
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch reads it when it is imported; its threads spin otherwise
+os.environ.setdefault("ATELIER_COMPILE", "off")  # compiling beside the tests would take a core from them for a minute
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job: its children would be deaf
     signal.signal(signal.SIGINT, signal.default_int_handler)
 MODELS = Path(__file__).resolve().parents[1] / "models"

@@ -64,6 +64,11 @@ class ServerConfig(BaseModel):
         description="number format of all models, over their own parameter; auto: bfloat16 where the device is fast at "
         "it, float32 elsewhere",
     )
+    compile: Literal["auto", "on", "off"] | None = Field(
+        None,
+        description="whether diffusion models are compiled for the CPU, over their own parameter; auto: small ones, "
+        "beside their work, where there is a C++ compiler",
+    )
     tls_cert: FilePath | None = Field(None, description="PEM file of the server's certificate chain")
     tls_key: FilePath | None = Field(None, description="PEM file of the certificate's private key")
     tls_client_ca: FilePath | None = Field(None, description="PEM file of the authority that signs clients")

@@ -99,5 +99,6 @@ def server_config(folder: Path, **given: Any) -> ServerConfig:
         "model_repository": models,
         "state_dir": folder / "state",
         "drain_delay_seconds": 0.0,
+        "compile": "off",  # a test is over before its model is compiled
     }
     return ServerConfig(**(defaults | given))
