@@ -112,15 +112,15 @@ class UNetRunner:
     Args:
         unet: diffusers' or one that is called like it.
         threads: Of a UNet that torch computes on a CPU: how many take part in a step. None: it is not asked.
+        channels_last: Whether activations have that layout.
     """
 
-    def __init__(self, unet: Any, threads: StepThreads | None = None) -> None:
+    def __init__(self, unet: Any, threads: StepThreads | None = None, channels_last: bool = False) -> None:
         self._unet = unet
         self._threads = threads
         self.dtype: torch.dtype = unet.dtype
         self._device: torch.device = unet.device
-        # On CPUs oneDNN is a little faster with the plain layout (measured on AVX512-BF16).
-        self._layout = torch.channels_last if unet.device.type == "cuda" else torch.contiguous_format
+        self._layout = torch.channels_last if channels_last else torch.contiguous_format
         unet.to(memory_format=self._layout)
         self._remembered = remember_text(unet)
         self._compiled: CompiledUNet | None = None

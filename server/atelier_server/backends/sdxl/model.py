@@ -21,6 +21,7 @@ from atelier_server.backends.sdxl.openvino.choose import computes_by_openvino
 from atelier_server.backends.sdxl.openvino.decoder import OpenVinoDecoder
 from atelier_server.backends.sdxl.openvino.load import load_converted
 from atelier_server.backends.sdxl.openvino.unet import OpenVinoUNet
+from atelier_server.backends.sdxl.packed import pack
 from atelier_server.backends.sdxl.parameters import Parameters
 from atelier_server.backends.sdxl.preview import Previewer
 from atelier_server.backends.sdxl.text import Encoded, PromptEncoder
@@ -48,6 +49,8 @@ class Model:
 
     def __init__(self, spec: ModelSpec, device: torch.device, dtype: torch.dtype, parameters: Parameters) -> None:
         decoder = threads = None
+        packed = False
+        self.unet_parameters = 0  # of a UNet that torch computes
         if computes_by_openvino(parameters.execution, device, dtype):
             runtime, graphs, checkpoint = load_converted(spec, dtype)
             native = _native_latents(checkpoint, parameters)
@@ -57,13 +60,16 @@ class Model:
             checkpoint = load_checkpoint(spec.folder, spec.name, device, dtype)
             unet = checkpoint.unet
             threads = StepThreads(torch.get_num_threads()) if device.type == "cpu" else None
+            self.unet_parameters = sum(one.numel() for one in unet.parameters())
+            packed = pack(unet)
         self.device = device
         self._parts = (unet, checkpoint.vae, *checkpoint.text_encoders)
         self._dtypes = [part.dtype for part in self._parts]
         self._unet_config = unet.config
         self.can_economise = "auto" in (parameters.attention_slicing, parameters.vae_slicing, parameters.vae_tiling)
         self._slices_when_short = parameters.attention_slicing == "auto"
-        self.runner = UNetRunner(unet, threads)
+        # Small models are a little faster on a CPU with the plain layout (measured on AVX512-BF16 and AMX).
+        self.runner = UNetRunner(unet, threads, channels_last=packed or device.type == "cuda")
         if parameters.attention_slicing == "on":
             self.runner.slice_attention("auto")  # auto is off: fused attention holds no score matrix
         self.codec = VaeCodec(checkpoint.vae, parameters.vae_slicing, parameters.vae_tiling, decoder)
@@ -128,11 +134,6 @@ class Model:
         if self._slices_when_short:
             self.runner.slice_attention("max" if on else None)
         self.codec.economise(on)
-
-    @property
-    def unet_parameters(self) -> int:
-        """How many the UNet has; 0 where torch does not compute it."""
-        return sum(one.numel() for one in self._parts[0].parameters())
 
     def take_compiled(self, folder: Path) -> None:
         """Computes by the libraries in a folder from now on what need not be exact, if they compute what they should.
