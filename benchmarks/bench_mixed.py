@@ -1,6 +1,6 @@
 """Mixed calls that arrive at random: 60% of 30 steps, 25% of 20 steps at half size, 15% of 4 steps.
 
-python benchmarks/bench_mixed.py [--execution compiled --calls 60 --loads 0.5 0.8 0.95 1.1]
+python benchmarks/bench_mixed.py [--execution compiled --calls 150 --loads 0.5 0.8 0.95 1.1]
 
 Load 1 is what diffusers' pipeline (bfloat16) can do one call after another. The same arrivals meet the served starter,
 in real time, and a serial first-come-first-served queue before that pipeline, whose waiting times follow exactly from
@@ -124,7 +124,7 @@ def main() -> None:
     """Measures and writes the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--execution", default="compiled")
-    parser.add_argument("--calls", type=int, default=60)
+    parser.add_argument("--calls", type=int, default=150)
     parser.add_argument("--loads", type=float, nargs="+", default=[0.5, 0.8, 0.95, 1.1])
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--name", default="")

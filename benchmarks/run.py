@@ -41,7 +41,7 @@ class Part:
 PARTS = {
     "single": Part("bench_single.py", limit_seconds=600, quick=("--rounds", "1", "--steps", "3"), writes=True),
     "throughput": Part("bench_throughput.py", limit_seconds=720, quick=("--rounds", "1", "--steps", "2"), writes=True),
-    "mixed-compiled": Part("bench_mixed.py", ("--execution", "compiled"), ("--calls", "6"), 420, writes=True),
+    "mixed-compiled": Part("bench_mixed.py", ("--execution", "compiled"), ("--calls", "6"), 700, writes=True),
     "encode": Part("bench_encode.py", ("--rounds", "9")),
     "frontend": Part("bench_frontend.py", quick=("--rounds", "1", "--seconds", "2"), writes=True),
     "served": Part("bench_served.py", limit_seconds=420, quick=("--rounds", "1", "--steps", "3")),

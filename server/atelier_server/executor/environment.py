@@ -6,7 +6,7 @@ from collections.abc import Mapping
 _NAMES = frozenset(
     """
     PATH HOME USER LOGNAME LANG LANGUAGE TZ TMPDIR XDG_CACHE_HOME SSL_CERT_FILE
-    VIRTUAL_ENV LD_LIBRARY_PATH LD_PRELOAD
+    CXX VIRTUAL_ENV LD_LIBRARY_PATH LD_PRELOAD
     HF_HOME HF_HUB_CACHE HF_HUB_OFFLINE TRANSFORMERS_OFFLINE
     """.split()  # noqa: SIM905 - a list of strings would be one name a line
 )
