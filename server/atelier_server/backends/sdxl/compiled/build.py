@@ -1,7 +1,7 @@
 """Compiles a checkpoint's UNet and decoder: `python -m atelier_server.backends.sdxl.compiled.build`, minutes of work.
 
-It takes what processors others leave over, is the first to be ended when memory is short, and ends when its standard
-input is closed, as it is when the process that started it is gone.
+It ends when its standard input is closed, as it is when the process that started it is gone. Beside a model at work it
+takes what processors others leave over, and is the first to be ended when memory is short.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import torch
 from torch.export import Dim
 
 from atelier_server.backends.sdxl.compiled.decoder import MOST_SIDE
+from atelier_server.backends.sdxl.compiled.graph import seal
 from atelier_server.backends.sdxl.compiled.store import DECODER, UNET
 from atelier_server.backends.sdxl.compiled.unet import MOST_UNITS, unit_of
 from atelier_server.backends.sdxl.export import Decoder, example_inputs, split_text
@@ -31,6 +32,7 @@ _ROWS = 4
 _OPTIONS: dict[str, Any] = {
     "freezing": True,  # weights are constants, packed once for the processor's matrix units
     "cpp.threads": 1,  # see CompiledUNet
+    "aot_inductor.precompile_headers": False,  # they would stay in the temporary folder, 280 MB for every model
 }
 
 
@@ -41,9 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--name", required=True, help="of the model, for messages")
     parser.add_argument("--dtype", required=True, choices=("float32", "bfloat16"), help="what the model computes in")
     parser.add_argument("--into", required=True, type=Path, help="folder for the libraries; it exists")
+    parser.add_argument("--beside", action="store_true", help="nobody waits: others go first")
     options = parser.parse_args(arguments)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _stand_back()
+    if options.beside:
+        _stand_back()
     compile_checkpoint(options.checkpoint, options.name, getattr(torch, options.dtype), options.into)
 
 
@@ -62,7 +66,7 @@ def compile_checkpoint(checkpoint: Path, name: str, dtype: torch.dtype, folder: 
     torch.set_num_threads(1)
     parts = load_checkpoint(checkpoint, name, torch.device("cpu"), dtype)
     scratch = Path(tempfile.mkdtemp(prefix="scratch-", dir=folder))
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(scratch)
+    tempfile.tempdir = os.environ["TMPDIR"] = os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(scratch)
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
     try:
         with torch.no_grad():
@@ -109,6 +113,7 @@ def _write(exported: Any, path: Path, scratch: Path) -> None:
         (library,) = (name for name in archive.namelist() if name.endswith(".so"))
         with archive.open(library) as source, path.open("wb") as target:
             shutil.copyfileobj(source, target)
+    seal(path)
 
 
 def _end_with_parent() -> None:

@@ -40,8 +40,8 @@ def compilation_of(
         unet_parameters: How many torch's UNet has; 0 where torch does not compute it.
 
     Raises:
-        InvalidArgument: It is on, for a model that is not compiled.
-        Unavailable: It is on, and there is no compiler or no place for the result.
+        InvalidArgument: It is on, for a model that is not compiled or has no place for the result.
+        Unavailable: It is on, and there is no compiler.
     """
     if parameters.compile == "off" or not unet_parameters:
         return None
@@ -58,6 +58,12 @@ def compilation_of(
         store = CompiledStore(Path(spec.derived_folder) / "compiled", f"{spec.name}-{spec.version}", spec.folder, dtype)
     if store is not None and (store.complete or (compiler() and _is_small(parameters, unet_parameters))):
         return Compilation(spec, dtype, store)
+    if parameters.compile == "on" and store is None:
+        raise InvalidArgument(
+            "The parameter compile of config.pbtxt is on, and this model has no folder where libraries could be kept; "
+            "set it to auto or off.",
+            field="parameters.compile",
+        )
     if parameters.compile == "on":
         raise Unavailable(
             "The parameter compile of config.pbtxt is on, and there is no C++ compiler; install one (`apt-get install "
@@ -103,13 +109,17 @@ class Compilation:
         """Compiles beside the model's work, with what time the processors have left."""
         threading.Thread(target=self._compile_later, name="compilation", daemon=True).start()
 
-    def run(self) -> bool:
-        """Compiles now. Returns whether it worked; the log says why not."""
+    def run(self, beside: bool = False) -> bool:
+        """Compiles now. Returns whether it worked; the log says why not.
+
+        Args:
+            beside: With what time the processors have left; otherwise somebody waits for it.
+        """
         begin = time.perf_counter()
         try:
             making = self.store.prepare()
             try:
-                self._build(making)
+                self._build(making, beside)
                 self.store.keep(making)
             finally:
                 shutil.rmtree(making, ignore_errors=True)
@@ -122,9 +132,10 @@ class Compilation:
         _LOG.info("compiled %s in %.0f s", self._spec.name, time.perf_counter() - begin)
         return True
 
-    def _build(self, folder: Path) -> None:
+    def _build(self, folder: Path, beside: bool) -> None:
         command = [sys.executable, "-m", "atelier_server.backends.sdxl.compiled.build", str(self._spec.folder)]
         command += [f"--name={self._spec.name}", f"--dtype={str(self._dtype).removeprefix('torch.')}"]
+        command += ["--beside"] if beside else []
         # It ends when its standard input is closed, and nobody else holds the other end.
         with subprocess.Popen(
             [*command, f"--into={folder}"],
@@ -143,5 +154,5 @@ class Compilation:
         time.sleep(_DELAY_SECONDS)
         if not self.store.complete:  # another instance of the model may have been faster
             _LOG.info("compiling %s beside its work; its steps will take about half the time", self._spec.name)
-            self.run()
+            self.run(beside=True)
         self._ended.set()

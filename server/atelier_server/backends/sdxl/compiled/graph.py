@@ -5,6 +5,7 @@ two halves of a batch. Names and types of the calls: torch/csrc/inductor/aoti_ru
 """
 
 import ctypes
+import hashlib
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +20,20 @@ _capsule_of = ctypes.PYFUNCTYPE(ctypes.py_object, _POINTER, ctypes.c_char_p, _PO
 )
 
 
+def seal(path: Path) -> None:
+    """Writes a library's digest beside it: loading one that was cut off, as by a full disk, would end the process.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    _seal_of(path).write_text(_digest(path), encoding="ascii")
+
+
 class Graph:
     """A compiled graph of one output; several threads may call it at once.
 
     Args:
-        path: The shared library.
+        path: The shared library, sealed.
         calls: How many may run at the same time; further ones wait.
 
     Raises:
@@ -31,6 +41,8 @@ class Graph:
     """
 
     def __init__(self, path: Path, calls: int) -> None:
+        if _seal_of(path).read_bytes() != _digest(path).encode():
+            raise OSError(f"{path} is damaged")
         library = ctypes.CDLL(str(path))
         try:
             create, self._run = library.AOTInductorModelContainerCreateWithDevice, library.AOTInductorModelContainerRun
@@ -62,3 +74,12 @@ class Graph:
             raise RuntimeError("a compiled graph failed")
         result: torch.Tensor = _aoti.alloc_tensors_by_stealing_from_void_ptrs([_capsule_of(given[0], None, None)])[0]
         return result
+
+
+def _seal_of(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

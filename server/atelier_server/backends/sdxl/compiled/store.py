@@ -13,7 +13,7 @@ import torch
 
 from atelier_server.backends.sdxl.derived import digest
 
-_FORMAT = 1
+_FORMAT = 2
 """Of what is compiled and how; another number makes all that is stored strange."""
 _MAKING = "making-"
 _ABANDONED_SECONDS = 3600.0
@@ -64,7 +64,11 @@ class CompiledStore:
             return
         for old in self._root.glob(f"{self._prefix}*"):
             shutil.rmtree(old, ignore_errors=True)
-        os.rename(making, self.folder)
+        try:
+            os.rename(making, self.folder)
+        except OSError:
+            if not self.complete:  # otherwise another instance was faster by a moment
+                raise
 
     def discard(self) -> None:
         """Drops libraries that do not work."""
