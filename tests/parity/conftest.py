@@ -9,7 +9,22 @@ import pytest
 import torch
 
 from atelier_server.backends.base import Backend
+from atelier_server.backends.sdxl.compiled.compilation import compiler
+from tests.parity.compiled_kit import EARLY, EarlyCompilation
 from tests.parity.sdxl_kit import make_backend, make_checkpoint
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Compiling takes a minute, which the tests before test_compiled.py mostly spend waiting."""
+    wanted = any(item.path.name == "test_compiled.py" and item.path.parent.name == "parity" for item in session.items)
+    if wanted and compiler() and not session.config.option.collectonly:
+        session.config.stash[EARLY] = EarlyCompilation()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Ends what a run that was stopped has left."""
+    if (early := config.stash.get(EARLY, None)) is not None:
+        early.end()
 
 
 @pytest.fixture(scope="session", autouse=True)

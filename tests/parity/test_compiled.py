@@ -1,7 +1,7 @@
 """UNet and decoder compiled for the CPU: what they compute is what torch computes, and faults cost nobody a picture.
 
-A UNet of one attention block and a decoder of one level are compiled once for the whole file, in a process of its own
-as always.
+A UNet of one attention block and a decoder of one level (compiled_kit.py) are compiled once for the whole file, beside
+the tests that come before it.
 """
 
 import logging
@@ -20,7 +20,6 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from atelier_server.backends.base import ModelSpec
@@ -28,10 +27,11 @@ from atelier_server.backends.sdxl.backend import SdxlBackend
 from atelier_server.backends.sdxl.compiled import compilation as compilations
 from atelier_server.backends.sdxl.compiled.compilation import compiler
 from atelier_server.backends.sdxl.compiled.graph import Graph
-from atelier_server.backends.sdxl.compiled.store import DECODER, UNET, CompiledStore
+from atelier_server.backends.sdxl.compiled.store import DECODER, UNET
 from atelier_server.backends.sdxl.compiled.unet import MOST_UNITS, CompiledUNet
 from atelier_server.backends.sdxl.load import Checkpoint, load_checkpoint
-from tests.parity.sdxl_kit import Crowd, make_checkpoint, pictures, psnr, run, task
+from tests.parity.compiled_kit import EARLY, EarlyCompilation, store_of
+from tests.parity.sdxl_kit import Crowd, pictures, psnr, run, task
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="there is no C++ compiler (g++, or what CXX names)")
 ASKED: dict[str, Any] = {"width": 64, "height": 64, "num_inference_steps": 4}
@@ -49,70 +49,32 @@ def load(folder: Path, derived: Path, switch: str = "on") -> SdxlBackend:
     return backend
 
 
-def store_of(folder: Path, derived: Path) -> CompiledStore:
-    return CompiledStore(derived / "compiled", "small-1", folder, torch.float32)
-
-
 def is_compiled(backend: SdxlBackend) -> bool:
     return backend._model.runner._compiled is not None and backend._model.codec._compiled is not None
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The starter's text encoders with as little to compile as a UNet and a decoder can be."""
-    folder = make_checkpoint(tmp_path_factory.mktemp("compiled") / "checkpoint")
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(
-        sample_size=16,
-        in_channels=12,
-        out_channels=12,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        mid_block_type=None,
-        up_block_types=("UpBlock2D", "UpBlock2D"),
-        block_out_channels=(32, 32),
-        layers_per_block=1,
-        attention_head_dim=2,
-        norm_num_groups=8,
-        cross_attention_dim=256,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=32,
-        projection_class_embeddings_input_dim=128 + 6 * 32,
-        use_linear_projection=True,
-    )
-    vae = AutoencoderKL(
-        block_out_channels=(16,),
-        latent_channels=12,
-        norm_num_groups=1,
-        mid_block_add_attention=False,
-        sample_size=16,
-        scaling_factor=0.8,
-        force_upcast=False,
-    )
-    for part, model in (("unet", unet), ("vae", vae)):
-        shutil.rmtree(folder / part)
-        model.save_pretrained(folder / part)
-    return folder
+def early(request: pytest.FixtureRequest) -> EarlyCompilation:
+    """Compiled with less optimisation than usual; begun before the first test."""
+    made: EarlyCompilation = request.config.stash[EARLY]
+    made.wait()
+    return made
 
 
 @pytest.fixture(scope="module")
-def derived(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("derived")
+def checkpoint(early: EarlyCompilation) -> Path:
+    return early.folder / "checkpoint"
 
 
 @pytest.fixture(scope="module")
-def temporary(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The temporary folder of the process that compiles."""
-    return tmp_path_factory.mktemp("temporary")
+def derived(early: EarlyCompilation) -> Path:
+    return early.folder / "derived"
 
 
 @pytest.fixture(scope="module")
-def compiled(checkpoint: Path, derived: Path, temporary: Path) -> SdxlBackend:
-    """A backend that compiled its model, with less optimisation than usual, which spares a third of the time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMPDIR", str(temporary))
-        patch.setenv("TORCHINDUCTOR_VEC_ISA_OK", "1")
-        patch.setenv("AOT_INDUCTOR_COMPILE_WRAPPER_OPT_LEVEL", "O0")
-        backend = load(checkpoint, derived)
+def compiled(checkpoint: Path, derived: Path) -> SdxlBackend:
+    """A backend that computes by its libraries."""
+    backend = load(checkpoint, derived)
     assert is_compiled(backend)
     return backend
 
@@ -160,10 +122,10 @@ def decoded(vae: Any, latents: torch.Tensor) -> torch.Tensor:
         return image
 
 
-def test_nothing_but_the_libraries_is_left(compiled: SdxlBackend, folder: Path, temporary: Path) -> None:
+def test_nothing_but_the_libraries_is_left(early: EarlyCompilation, folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {UNET, "unet.sha256", DECODER, "decoder.sha256"}
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
-    assert list(temporary.iterdir()) == []
+    assert list((early.folder / "temporary").iterdir()) == []
 
 
 def test_a_graph_computes_what_torch_computes(folder: Path, parts: Checkpoint) -> None:
@@ -322,7 +284,7 @@ def test_a_model_serves_before_it_is_compiled_and_takes_the_result_up(
     """The libraries come from another instance, so that nothing is compiled a second time here."""
     monkeypatch.setattr(compilations, "_DELAY_SECONDS", 1.5)
     backend = load(checkpoint, tmp_path, "auto")
-    waiting = backend._compilation
+    waiting = backend._model.compilation
     assert waiting is not None
     [expected] = run(plain, task(**ASKED))
     np.testing.assert_array_equal(run(backend, task(**ASKED))[0], expected)
@@ -348,7 +310,7 @@ def test_a_failed_compilation_is_told_and_leaves_nothing(
     monkeypatch.setattr(compilations, "_DELAY_SECONDS", 1.5)
     copy = Path(shutil.copytree(checkpoint, tmp_path / "copy"))
     backend = load(copy, tmp_path, "auto")
-    waiting = backend._compilation
+    waiting = backend._model.compilation
     assert waiting is not None
     (copy / WEIGHTS).unlink()
     while "could not be compiled" not in caplog.text:

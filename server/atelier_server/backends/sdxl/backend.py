@@ -23,7 +23,6 @@ from atelier_server.backends.base import (
     device_failed,
 )
 from atelier_server.backends.sdxl.batch import Denoising
-from atelier_server.backends.sdxl.compiled.compilation import Compilation
 from atelier_server.backends.sdxl.entries import Batch, Entry
 from atelier_server.backends.sdxl.jobs import (
     Finished,
@@ -38,7 +37,7 @@ from atelier_server.backends.sdxl.model import Model
 from atelier_server.backends.sdxl.parameters import read_parameters
 from atelier_server.backends.sdxl.report import report
 from atelier_server.backends.sdxl.scheduler import StepScheduler, objective_missed
-from atelier_server.backends.sdxl.start import start, take_compiled
+from atelier_server.backends.sdxl.start import start, take_up_compiled
 from atelier_server.backends.sdxl.tally import Tally
 from atelier_server.errors import AtelierError, DeadlineExceeded, Internal, InvalidArgument
 from atelier_server.telemetry.origin import working_for
@@ -66,15 +65,12 @@ class SdxlBackend(Backend):
         self._scheduler: StepScheduler
         self._decode_seconds = self._encode_seconds = 0.0
         self._admitted: set[str] = set()  # whom `submit` has not been called for yet
-        self._dtype = ""
-        self._compilation: Compilation | None = None  # under way
 
     def load(self) -> None:
         """Loads the checkpoint and measures how long a step takes by number of rows."""
         started = start(self.spec, self._parameters, self._clock)
         self._model, self._relief, self._decode_seconds = started.model, started.relief, started.decode_seconds
         self._relief.on_move = self._move_pictures
-        self._compilation = started.compilation
         self._dtype = str(self._model.runner.dtype).removeprefix("torch.")
         self._scheduler = StepScheduler(self._relief, self._parameters.max_waiting)
 
@@ -114,9 +110,7 @@ class SdxlBackend(Backend):
     def step(self) -> float | None:
         """Does one unit of work; None when there is none."""
         self._drop_late()
-        if self._compilation is not None and self._compilation.done:
-            take_compiled(self._model, self._compilation)
-            self._compilation = None
+        take_up_compiled(self._model)
         if self._undecoded:
             finished = self._undecoded.take()
             self._guard(lambda running: self._decode(running, finished), finished.running)

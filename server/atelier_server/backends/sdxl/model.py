@@ -8,6 +8,7 @@ import torch
 
 from atelier_server.backends.base import DiffusionTask, ModelSpec
 from atelier_server.backends.sdxl.batch import Conditioning, Denoising, UNetRunner
+from atelier_server.backends.sdxl.compiled.compilation import Compilation
 from atelier_server.backends.sdxl.compiled.decoder import CompiledDecoder
 from atelier_server.backends.sdxl.compiled.graph import Graph
 from atelier_server.backends.sdxl.compiled.store import DECODER, UNET
@@ -51,6 +52,7 @@ class Model:
         decoder = threads = None
         packed = False
         self.unet_parameters = 0  # of a UNet that torch computes
+        self.compilation: Compilation | None = None  # under way beside the model's work
         if computes_by_openvino(parameters.execution, device, dtype):
             runtime, graphs, checkpoint = load_converted(spec, dtype)
             native = _native_latents(checkpoint, parameters)

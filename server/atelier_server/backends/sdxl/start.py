@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -21,16 +21,11 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A model at work.
-
-    `decode_seconds` is what one native picture takes the VAE. `compilation` is under way, to be taken up when it is
-    done; None where there is none.
-    """
+    """A model at work. `decode_seconds` is what one native picture takes the VAE."""
 
     model: Model
     relief: MemoryRelief
     decode_seconds: float
-    compilation: Compilation | None = None
 
 
 def start(spec: ModelSpec, parameters: Parameters, clock: Callable[[], float]) -> Started:
@@ -51,10 +46,10 @@ def start(spec: ModelSpec, parameters: Parameters, clock: Callable[[], float]) -
     if compilation is not None and parameters.compile == "on" and not compilation.store.complete:
         compilation.run()
     if compilation is not None and compilation.store.complete:
-        take_compiled(model, compilation)
+        _take(model, compilation)
         compilation = None
     loaded = time.perf_counter()
-    started = replace(_warm_up(model, parameters, home, clock), compilation=compilation)
+    started = _warm_up(model, parameters, home, clock)
     curve, native = started.relief.curve, model.limits.native_width * model.limits.native_height
     points = ", ".join(f"{rows}: {1000 * seconds:.0f}" for rows, seconds in curve.points.items())
     _LOG.info(
@@ -63,12 +58,20 @@ def start(spec: ModelSpec, parameters: Parameters, clock: Callable[[], float]) -
         time.perf_counter() - loaded, points, started.relief.cap(native),
     )  # fmt: skip
     if compilation is not None and parameters.compile == "auto":
+        model.compilation = compilation
         compilation.begin()
     return started
 
 
-def take_compiled(model: Model, compilation: Compilation) -> None:
-    """Lets a model compute by what was compiled; libraries that do not work are dropped, with a line in the log."""
+def take_up_compiled(model: Model) -> None:
+    """Lets a model compute by what was compiled beside its work, if that is done by now."""
+    if model.compilation is not None and model.compilation.done:
+        _take(model, model.compilation)
+        model.compilation = None
+
+
+def _take(model: Model, compilation: Compilation) -> None:
+    """Libraries that do not work are dropped, with a line in the log."""
     try:
         with torch.inference_mode():
             model.take_compiled(compilation.store.folder)
