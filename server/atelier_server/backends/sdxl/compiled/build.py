@@ -66,8 +66,8 @@ def compile_checkpoint(checkpoint: Path, name: str, dtype: torch.dtype, folder: 
     torch.set_num_threads(1)
     parts = load_checkpoint(checkpoint, name, torch.device("cpu"), dtype)
     scratch = Path(tempfile.mkdtemp(prefix="scratch-", dir=folder))
-    tempfile.tempdir = os.environ["TMPDIR"] = os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(scratch)
-    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+    tempfile.tempdir = str(scratch)
+    os.environ.update(TMPDIR=str(scratch), TORCHINDUCTOR_CACHE_DIR=str(scratch), TORCHINDUCTOR_COMPILE_THREADS="1")
     try:
         with torch.no_grad():
             _compile_unet(parts.unet, folder / UNET, scratch)
