@@ -189,10 +189,10 @@ def test_a_fault_in_one_job_is_that_jobs_alone(
         else:
             original, calls = backend._model.codec.decode, iter([True])
 
-            def first_fails(latents: torch.Tensor) -> Any:
+            def first_fails(*what: Any) -> Any:
                 if next(calls, False):
                     raise RuntimeError("secret detail")
-                return original(latents)
+                return original(*what)
 
             patch.setattr(backend._model.codec, "decode", first_fails)
         cursed = crowd.submit(task(prompt="a CURSED vase", num_inference_steps=2))
