@@ -93,12 +93,11 @@ class Core:
     def _executor(self, factory: ExecutorFactory) -> ExecutorFactory:
         """Ensembles run here, whatever carries the models that they chain."""
         derived = str((self.config.state_dir / "derived").absolute())
-        overrides = {"compile": self.config.compile} if self.config.compile else {}
 
         def create(spec: ModelSpec) -> Executor:
             if "ensemble_scheduling" in spec.config:
                 return EnsembleExecutor(spec, self.registry, self.inference)
-            return factory(replace(spec, derived_folder=derived, parameters=dict(spec.parameters) | overrides))
+            return factory(replace(spec, derived_folder=derived, compile=self.config.compile or ""))
 
         return create
 

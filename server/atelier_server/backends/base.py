@@ -193,6 +193,7 @@ class ModelSpec:
 
     `folder` is the version's folder; `config` is config.pbtxt as JSON-like plain data (Triton's field names).
     `derived_folder` is where a backend may keep what it made of the weights, for its next start; empty: nowhere.
+    `compile` is auto, on or off, over the model's own parameter; empty: that holds.
     """
 
     name: str
@@ -204,6 +205,7 @@ class ModelSpec:
     dtype: str = "auto"
     threads: int = 0
     derived_folder: str = ""
+    compile: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ def spec_variable(spec: ModelSpec) -> str:
         "dtype": spec.dtype,
         "threads": spec.threads,
         "derived_folder": spec.derived_folder,
+        "compile": spec.compile,
     }
     return json.dumps(rest)
 

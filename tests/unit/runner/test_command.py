@@ -18,6 +18,8 @@ SPEC = ModelSpec(
     device="cuda:1",
     dtype="bfloat16",
     threads=2,
+    derived_folder="/var/lib/atelier/derived",
+    compile="off",
 )
 
 

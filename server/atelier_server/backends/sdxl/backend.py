@@ -34,7 +34,7 @@ from atelier_server.backends.sdxl.jobs import (
 )
 from atelier_server.backends.sdxl.memory import MemoryRelief, out_of_memory
 from atelier_server.backends.sdxl.model import Model
-from atelier_server.backends.sdxl.parameters import read_parameters
+from atelier_server.backends.sdxl.parameters import parameters_of
 from atelier_server.backends.sdxl.report import report
 from atelier_server.backends.sdxl.scheduler import StepScheduler, objective_missed
 from atelier_server.backends.sdxl.start import start, take_up_compiled
@@ -56,7 +56,7 @@ class SdxlBackend(Backend):
     def __init__(self, spec: ModelSpec, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(spec)
         self._clock = clock
-        self._parameters = read_parameters(spec.parameters)
+        self._parameters = parameters_of(spec)
         self._jobs: dict[str, Running] = {}
         self._undecoded = FinishedQueue()
         self._tally = Tally()

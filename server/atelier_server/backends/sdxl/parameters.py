@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from atelier_server.backends.base import ModelSpec
 from atelier_server.errors import InvalidArgument
 from atelier_server.types import NoiseSchedule
 
@@ -38,6 +39,15 @@ class Parameters:
     allow_cpu_fallback: str = "off"
     execution: str = "torch"
     compile: str = "auto"
+
+
+def parameters_of(spec: ModelSpec) -> Parameters:
+    """A model's parameters, with what the server's own flags put over them.
+
+    Raises:
+        InvalidArgument: A value is not allowed; `field` is parameters.<name>.
+    """
+    return read_parameters({**spec.parameters, "compile": spec.compile or spec.parameters.get("compile", "auto")})
 
 
 def read_parameters(values: Mapping[str, str]) -> Parameters:
