@@ -32,15 +32,19 @@ class EarlyCompilation:
         (self.folder / "temporary").mkdir()
         # Less is optimised and looked for than usual, which spares a third of the time.
         quick = {"TORCHINDUCTOR_VEC_ISA_OK": "1", "AOT_INDUCTOR_COMPILE_WRAPPER_OPT_LEVEL": "O0"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(self.folder)],
-            cwd=ROOT,
-            env=os.environ | quick | {"TMPDIR": str(self.folder / "temporary")},
-        )
+        self._log = self.folder / "log.txt"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", __name__, str(self.folder)],
+                cwd=ROOT,
+                env=os.environ | quick | {"TMPDIR": str(self.folder / "temporary")},
+                stdout=log,
+                stderr=log,
+            )
 
     def wait(self) -> None:
         """Until it is done."""
-        assert self._process.wait() == 0, "the model of test_compiled.py could not be compiled; see above"
+        assert self._process.wait() == 0, f"the small model could not be compiled:\n{self._log.read_text()}"
 
     def end(self) -> None:
         """Leaves nothing."""

@@ -155,15 +155,15 @@ def test_threads_may_call_a_graph_at_once(folder: Path, parts: Checkpoint, calls
         torch.testing.assert_close(one, decoded(parts.vae, latents), rtol=1e-4, atol=1e-4)
 
 
-def test_a_thousand_calls_keep_no_memory(folder: Path) -> None:
-    """Were the results kept, it would be 28 MB; were the inputs, 111 MB."""
+def test_many_calls_keep_no_memory(folder: Path) -> None:
+    """Were the results kept, it would be 11 MB; were the inputs, 44 MB."""
     graph, latents, process = Graph(folder / DECODER, 1), noise(1, 12, 48, 48), psutil.Process()
     for _ in range(20):
         graph([latents.clone()])
     before = process.memory_info().rss
-    for _ in range(1000):
+    for _ in range(400):
         graph([latents.clone()])
-    assert process.memory_info().rss - before < 14e6
+    assert process.memory_info().rss - before < 6e6
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -240,8 +240,7 @@ def overwrite(path: Path) -> None:
     path.write_bytes(np.random.default_rng(0).bytes(path.stat().st_size))
 
 
-@pytest.mark.parametrize("name", [UNET, DECODER])
-@pytest.mark.parametrize("damage", [cut_off, overwrite, Path.unlink])
+@pytest.mark.parametrize(("damage", "name"), [(cut_off, UNET), (overwrite, DECODER), (Path.unlink, UNET)])
 def test_damaged_libraries_are_dropped(
     checkpoint: Path,
     copied: Path,
@@ -286,15 +285,14 @@ def test_a_model_serves_before_it_is_compiled_and_takes_the_result_up(
     backend = load(checkpoint, tmp_path, "auto")
     waiting = backend._model.compilation
     assert waiting is not None
-    [expected] = run(plain, task(**ASKED))
-    np.testing.assert_array_equal(run(backend, task(**ASKED))[0], expected)
+    [exact] = run(plain, task(exact=True, **ASKED))
+    assert psnr(run(backend, task(**ASKED))[0], exact) >= 45
     assert not is_compiled(backend)
     shutil.copytree(folder, tmp_path / "copy")
     (tmp_path / "compiled").mkdir(exist_ok=True)
     (tmp_path / "copy").rename(store_of(checkpoint, tmp_path).folder)
     while not waiting.done:
         time.sleep(0.05)
-    [exact] = run(plain, task(exact=True, **ASKED))
     assert psnr(run(backend, task(**ASKED))[0], exact) >= 45
     assert is_compiled(backend)
 

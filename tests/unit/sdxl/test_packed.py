@@ -8,7 +8,6 @@ from diffusers import UNet2DConditionModel
 
 from atelier_server.backends.sdxl import packed
 from atelier_server.backends.sdxl.packed import PackedConv2d, PackedLinear, pack
-from tests.parity.sdxl_kit import make_backend, run, task
 
 needs_bfloat16 = pytest.mark.skipif(
     not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor does not multiply bfloat16"
@@ -54,8 +53,10 @@ def test_a_small_or_exact_unet_is_left_alone(checkpoint: Path, monkeypatch: pyte
 
 
 @needs_bfloat16
-def test_a_packed_model_makes_equal_pictures_every_time(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_packed_unet_predicts_equal_bits_every_time(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed, "LEAST_PARAMETERS", 0)
-    one = task(num_inference_steps=3, exact=True)
-    first, second = (run(make_backend(checkpoint, "bfloat16"), one) for _ in range(2))
-    assert (first[0] == second[0]).all()
+    models = [unet(checkpoint, torch.bfloat16) for _ in range(2)]
+    assert all(pack(model) for model in models)
+    first, second = (predict(model) for model in models)
+    assert torch.equal(first, second)
+    assert torch.equal(predict(models[0]), first)
