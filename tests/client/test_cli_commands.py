@@ -58,7 +58,7 @@ def test_health_and_metrics(server: ScriptedServer, run: Run) -> None:
     assert (found["generations_by_model"], found["p95_generation_time_ms"]) == ({"starter": 2}, None)
     text = run("health")[1]
     assert "healthy" in text
-    assert "starter  1        READY  cpu     -      1024 MiB" in text
+    assert "starter  1        READY  cpu     -      -          1024 MiB" in text
     assert "generations_by_model" in run("metrics")[1]
 
 

@@ -72,7 +72,8 @@ def reproducibility(events: Events) -> int:
 
 
 async def test_the_picture_comes_health_tells_and_the_next_call_is_as_always(short_server: RunningServer) -> None:
-    await health(short_server, "healthy")
+    answer = await health(short_server, "healthy")
+    assert {one.execution for one in answer.instances if one.model == "starter"} == {"torch"}
     first = await heard(short_server, reproducibility=EXACT)
     assert any(event.HasField("image_completed") for event in first)
     assert reproducibility(first) == common_pb2.REPRODUCIBILITY_BATCHED, "it was not exact, and says so"

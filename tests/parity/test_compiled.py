@@ -26,7 +26,8 @@ from atelier_server.backends.base import ModelSpec
 from atelier_server.backends.sdxl.backend import SdxlBackend
 from atelier_server.backends.sdxl.compiled import compilation as compilations
 from atelier_server.backends.sdxl.compiled.compilation import compiler
-from atelier_server.backends.sdxl.compiled.graph import Graph
+from atelier_server.backends.sdxl.compiled.decoder import CompiledDecoder
+from atelier_server.backends.sdxl.compiled.graph import Graph, GraphFailed, seal
 from atelier_server.backends.sdxl.compiled.store import DECODER, UNET
 from atelier_server.backends.sdxl.compiled.unet import MOST_UNITS, CompiledUNet
 from atelier_server.backends.sdxl.load import Checkpoint, load_checkpoint
@@ -50,7 +51,7 @@ def load(folder: Path, derived: Path, switch: str = "on") -> SdxlBackend:
 
 
 def is_compiled(backend: SdxlBackend) -> bool:
-    return backend._model.runner._compiled is not None and backend._model.codec._compiled is not None
+    return backend._model.runner.compiled and backend._model.codec.compiled
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +142,7 @@ def test_a_graph_refuses_a_wrong_number_of_inputs(folder: Path) -> None:
     graph = Graph(folder / DECODER, 1)
     assert graph.inputs == 1
     for inputs in ([], [noise(1, 12, 16, 16)] * 2):
-        with pytest.raises(ValueError, match=f"takes 1 inputs, not {len(inputs)}"):
+        with pytest.raises(GraphFailed, match=f"takes 1 inputs, not {len(inputs)}"):
             graph(inputs)
 
 
@@ -240,7 +241,15 @@ def overwrite(path: Path) -> None:
     path.write_bytes(np.random.default_rng(0).bytes(path.stat().st_size))
 
 
-@pytest.mark.parametrize(("damage", "name"), [(cut_off, UNET), (overwrite, DECODER), (Path.unlink, UNET)])
+def exchange(path: Path) -> None:
+    """A sound library of something else."""
+    path.write_bytes(path.with_name(DECODER).read_bytes())
+    seal(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "name"), [(cut_off, UNET), (overwrite, DECODER), (Path.unlink, UNET), (exchange, UNET)]
+)
 def test_damaged_libraries_are_dropped(
     checkpoint: Path,
     copied: Path,
@@ -254,9 +263,32 @@ def test_damaged_libraries_are_dropped(
     backend = load(checkpoint, copied)
     assert not is_compiled(backend)
     assert not store.complete
-    [warning] = [record for record in caplog.records if record.levelno == logging.WARNING]
+    *_, warning = (record for record in caplog.records if record.levelno == logging.WARNING)
     assert "are dropped" in warning.getMessage()
     np.testing.assert_array_equal(run(backend, task(exact=True, **ASKED)), run(plain, task(exact=True, **ASKED)))
+
+
+def test_a_graph_that_fails_costs_nobody_a_picture(
+    checkpoint: Path, derived: Path, folder: Path, plain: SdxlBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both get inputs that they refuse, while pictures are in the making."""
+    backend = load(checkpoint, derived)
+    assert backend.status().execution == "compiled"
+    crowd = Crowd(backend)
+    events = crowd.submit(task(**ASKED))
+    for _ in range(3):
+        backend.step()
+    model = backend._model
+    model.runner.take(CompiledUNet(Graph(folder / DECODER, 2), model._parts[0], 2), 2)
+    model.codec.take(CompiledDecoder(Graph(folder / UNET, 1)))
+    crowd.run()
+    [exact] = run(plain, task(exact=True, **ASKED))
+    assert psnr(pictures(events)[0], exact) >= 45
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert ["UNet failed" in warnings[0], "decoder failed" in warnings[1]] == [True, True]
+    assert len(warnings) == 2
+    assert not is_compiled(backend)
+    assert backend.status().execution == "torch"
 
 
 def test_libraries_of_other_weights_are_not_used(

@@ -130,6 +130,7 @@ def test_bfloat16_is_as_near_to_float32_as_that_of_torch(
     asked = {"exact": True, "num_inference_steps": 6}
     [precise], [torch_made], [made] = (run(one, task(**asked)) for one in (backend, backend_bf16, converted))
     assert converted.status().dtype == "bfloat16"
+    assert converted.status().execution == "openvino"
     assert psnr(made, precise) > psnr(torch_made, precise) - 3
 
 

@@ -240,6 +240,7 @@ export interface ModelInstance {
   pid: number;
   backend: string;
   dtype: string;
+  execution: string;
 }
 
 export interface Health {

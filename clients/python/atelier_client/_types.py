@@ -62,7 +62,10 @@ class ModelsAvailable:
 
 @dataclass(frozen=True, slots=True)
 class ModelInstance:
-    """One instance of a model; memory in bytes, pid 0 when it has no process."""
+    """One instance of a model; memory in bytes, pid 0 when it has no process.
+
+    `execution` is what computes, where there is a choice: torch, compiled or openvino.
+    """
 
     model: str
     version: str
@@ -77,6 +80,7 @@ class ModelInstance:
     pid: int
     backend: str
     dtype: str
+    execution: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,7 +215,7 @@ class BackendStatus:
     `facts` are numbers that the pipeline plans with (a diffusion backend gives native_width, native_height,
     max_side, size_multiple, default_steps, max_rows, seconds_per_step, seconds_of_<rows>_rows, can_refine); `counters`
     only grow, as do `histograms` (step_seconds, batch_rows). `warnings` say why it works worse than it should; Health
-    passes them on.
+    passes them on. `execution` is what computes, where there is a choice: torch, compiled or openvino.
     """
 
     device: str
@@ -227,6 +227,7 @@ class BackendStatus:
     counters: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     histograms: Mapping[str, Spread] = field(default_factory=dict)
+    execution: str = ""
 
 
 class Backend(ABC):

@@ -29,6 +29,7 @@ class InstanceStatus:
     reason: str = ""
     device: str = ""
     dtype: str = ""
+    execution: str = ""
     memory_bytes: int = 0
     device_memory_bytes: int = 0
     waiting: int = 0

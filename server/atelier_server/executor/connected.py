@@ -111,6 +111,7 @@ class ConnectedExecutor(Executor):
             self._status,
             device=answer.device,
             dtype=answer.dtype,
+            execution=answer.execution,
             memory_bytes=answer.memory_bytes,
             device_memory_bytes=answer.device_memory_bytes,
             waiting=answer.waiting,

@@ -38,6 +38,7 @@ class RunnerServicer(rpc.RunnerServiceServicer):
             reason=status.reason,
             device=backend.device,
             dtype=backend.dtype,
+            execution=backend.execution,
             memory_bytes=self._process.memory_info().rss,
             device_memory_bytes=backend.device_memory_bytes,
             waiting=backend.waiting,

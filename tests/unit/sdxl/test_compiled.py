@@ -105,10 +105,10 @@ def test_an_empty_path_has_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 @pytest.mark.usefixtures("without_compiler")
 @pytest.mark.parametrize("switch", ["auto", "on"])
-def test_what_is_stored_needs_no_compiler_and_may_be_of_any_size(spec: ModelSpec, switch: str) -> None:
+def test_what_is_stored_needs_no_compiler(spec: ModelSpec, switch: str) -> None:
     kept = CompiledStore(Path(spec.derived_folder) / "compiled", "starter-1", spec.folder, torch.float32)
     kept.keep(kept.prepare())
-    found = asked(spec, switch, parameters=2 * MOST_PARAMETERS)
+    found = asked(spec, switch)
     assert found is not None
     assert found.store.folder == kept.folder
     assert not found.done, "it was there at the start"
@@ -117,8 +117,9 @@ def test_what_is_stored_needs_no_compiler_and_may_be_of_any_size(spec: ModelSpec
 @pytest.mark.usefixtures("with_compiler")
 def test_large_models_are_compiled_only_when_it_is_on(spec: ModelSpec) -> None:
     assert asked(spec, "auto", parameters=MOST_PARAMETERS) is not None
-    assert asked(spec, "auto", parameters=MOST_PARAMETERS + 1) is None
     assert asked(spec, "on", parameters=MOST_PARAMETERS + 1) is not None
+    shutil.rmtree(spec.folder)  # gigabytes of weights are not even read
+    assert asked(spec, "auto", parameters=MOST_PARAMETERS + 1) is None
 
 
 @pytest.mark.usefixtures("with_compiler")

@@ -24,6 +24,7 @@ _INSTANCE_HEADINGS = (
     "state",
     "device",
     "dtype",
+    "execution",
     "memory",
     "queue",
     "running",
@@ -166,8 +167,8 @@ def _models(models: tuple[_types.ModelInfo, ...]) -> str:
 def _instances(instances: tuple[_types.ModelInstance, ...]) -> str:
     rows = [
         (
-            *(one.model, one.version, one.state, one.device, one.dtype, f"{one.memory_bytes / 2**20:.0f} MiB"),
-            *(one.queue_depth, one.running, one.restarts, one.reason),
+            *(one.model, one.version, one.state, one.device, one.dtype, one.execution),
+            *(f"{one.memory_bytes / 2**20:.0f} MiB", one.queue_depth, one.running, one.restarts, one.reason),
         )
         for one in instances
     ]

@@ -58,7 +58,7 @@ class ModelsAvailable(_message.Message):
     def __init__(self, stable_diffusion_xl: bool = ..., dalle_3: bool = ..., clip_scoring: bool = ..., brand_embedding: bool = ...) -> None: ...
 
 class ModelInstance(_message.Message):
-    __slots__ = ("model", "version", "state", "reason", "device", "memory_bytes", "device_memory_bytes", "queue_depth", "running", "restarts", "pid", "backend", "dtype")
+    __slots__ = ("model", "version", "state", "reason", "device", "memory_bytes", "device_memory_bytes", "queue_depth", "running", "restarts", "pid", "backend", "dtype", "execution")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -72,6 +72,7 @@ class ModelInstance(_message.Message):
     PID_FIELD_NUMBER: _ClassVar[int]
     BACKEND_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     state: str
@@ -85,7 +86,8 @@ class ModelInstance(_message.Message):
     pid: int
     backend: str
     dtype: str
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., device: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., device_memory_bytes: _Optional[int] = ..., queue_depth: _Optional[int] = ..., running: _Optional[int] = ..., restarts: _Optional[int] = ..., pid: _Optional[int] = ..., backend: _Optional[str] = ..., dtype: _Optional[str] = ...) -> None: ...
+    execution: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., device: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., device_memory_bytes: _Optional[int] = ..., queue_depth: _Optional[int] = ..., running: _Optional[int] = ..., restarts: _Optional[int] = ..., pid: _Optional[int] = ..., backend: _Optional[str] = ..., dtype: _Optional[str] = ..., execution: _Optional[str] = ...) -> None: ...
 
 class GetMetricsRequest(_message.Message):
     __slots__ = ()

@@ -1,5 +1,6 @@
 """One UNet step of many pictures: gather their rows, call the UNet once, scatter the predictions."""
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,11 +9,14 @@ from typing import Any
 
 import torch
 
+from atelier_server.backends.sdxl.compiled.graph import GraphFailed
 from atelier_server.backends.sdxl.compiled.unet import CompiledUNet
 from atelier_server.backends.sdxl.cross_attention import remember_text
 from atelier_server.backends.sdxl.foretell import Foretelling
 from atelier_server.backends.sdxl.noise_schedule import Denoiser
 from atelier_server.backends.sdxl.threads import StepThreads
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -124,7 +128,7 @@ class UNetRunner:
         unet.to(memory_format=self._layout)
         self._remembered = remember_text(unet)
         self._compiled: CompiledUNet | None = None
-        self._compiled_threads: StepThreads | None = None
+        self._compiled_threads = StepThreads(1)
         self._slices = False
         self._composed_for: tuple[Conditioning, ...] = ()
         self._composed: dict[str, Any] = {}
@@ -167,21 +171,23 @@ class UNetRunner:
         times = torch.tensor(timesteps, dtype=torch.float32, device=self._device)
         compiled = self._compiled
         if compiled is not None and not exact and not self._slices and compiled.takes(rows):
-            with self._few_threads(self._compiled_threads, rows.numel()) as count:
-                torch.set_num_threads(1)
-                return compiled.predict(rows, times, inputs, count)
-        with self._few_threads(None if exact else self._threads, rows.numel()) as count:
+            try:
+                with self._few_threads(self._compiled_threads, rows.numel()) as count:
+                    torch.set_num_threads(1)
+                    return compiled.predict(rows, times, inputs, count)
+            except GraphFailed as error:  # memory that was short is told only by torch
+                _LOG.warning("the compiled UNet failed and is not used any more: %s", error)
+                self.take(None)
+        if exact or self._threads is None:
+            return self._unet(rows, times, return_dict=False, **inputs)[0]  # type: ignore[no-any-return]
+        with self._few_threads(self._threads, rows.numel()) as count:
             torch.set_num_threads(count)
-            predicted: torch.Tensor = self._unet(rows, times, return_dict=False, **inputs)[0]
-            return predicted
+            return self._unet(rows, times, return_dict=False, **inputs)[0]  # type: ignore[no-any-return]
 
     @contextmanager
-    def _few_threads(self, threads: StepThreads | None, work: int) -> Iterator[int]:
-        """Gives as many threads as make a step quick, and learns from the step; all of them where none is to choose."""
+    def _few_threads(self, threads: StepThreads, work: int) -> Iterator[int]:
+        """Gives as many threads as make a step quick, and learns from the step; afterwards there are all again."""
         most = torch.get_num_threads()
-        if threads is None:
-            yield most
-            return
         count = threads.choose(work)
         begin = time.perf_counter()
         try:
@@ -189,6 +195,11 @@ class UNetRunner:
             threads.took(work, count, time.perf_counter() - begin)
         finally:
             torch.set_num_threads(most)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether a compiled graph computes what need not be exact."""
+        return self._compiled is not None
 
     def take(self, compiled: CompiledUNet | None, threads: int = 1) -> None:
         """Computes by a compiled graph from now on what need not be exact.

@@ -1,11 +1,15 @@
 """Latents to pictures and back through the VAE, one picture at a time."""
 
+import logging
 from typing import Any, Protocol
 
 import psutil
 import torch
 
 from atelier_server.backends.base import Pixels
+from atelier_server.backends.sdxl.compiled.graph import GraphFailed
+
+_LOG = logging.getLogger(__name__)
 
 TILE_PIXELS = 2048 * 1024
 """With vae_tiling auto larger pictures are always decoded in tiles."""
@@ -43,6 +47,11 @@ class VaeCodec:
         if slicing == "on":
             vae.enable_slicing()
 
+    @property
+    def compiled(self) -> bool:
+        """Whether a compiled decoder decodes what need not be exact."""
+        return self._compiled is not None
+
     def take(self, compiled: Decoder | None) -> None:
         """Decodes by a compiled decoder from now on what need not be exact; None: no longer."""
         self._compiled = compiled
@@ -66,9 +75,14 @@ class VaeCodec:
         else:
             latents = latents / config.scaling_factor
         tiled = self._set_tiling(latents.shape[-1] * latents.shape[-2] * self.factor**2)
-        decoder = self._compiled if self._compiled is not None and not exact else self._decoder
-        if decoder is not None and not tiled and decoder.takes(latents):
-            return decoder.decode(latents)
+        if self._compiled is not None and not exact and not tiled and self._compiled.takes(latents):
+            try:
+                return self._compiled.decode(latents)
+            except GraphFailed as error:
+                _LOG.warning("the compiled decoder failed and is not used any more: %s", error)
+                self.take(None)
+        if self._decoder is not None and not tiled and self._decoder.takes(latents):
+            return self._decoder.decode(latents)
         image: torch.Tensor = self._vae.decode(latents.to(self._vae.dtype), return_dict=False)[0]
         return image
 

@@ -16,9 +16,10 @@ def pack(unet: Any) -> bool:
 
     The UNet stays on its CPU and in its dtype from then on.
     """
+    if unet.device.type != "cpu" or unet.dtype is not torch.bfloat16 or not torch.backends.mkldnn.is_available():
+        return False
     count = sum(one.numel() for one in unet.parameters())
-    fast = unet.device.type == "cpu" and unet.dtype is torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    if not fast or count < LEAST_PARAMETERS:
+    if count < LEAST_PARAMETERS or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
     for module in list(unet.modules()):
         for name, layer in list(module.named_children()):

@@ -48,4 +48,5 @@ def report(
         counters=dict(tally.counters),
         warnings=relief.warnings,
         histograms=tally.spreads(),
+        execution=model.execution,
     )

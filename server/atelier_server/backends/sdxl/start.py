@@ -65,9 +65,10 @@ def start(spec: ModelSpec, parameters: Parameters, clock: Callable[[], float]) -
 
 def take_up_compiled(model: Model) -> None:
     """Lets a model compute by what was compiled beside its work, if that is done by now."""
-    if model.compilation is not None and model.compilation.done:
-        _take(model, model.compilation)
+    compilation = model.compilation
+    if compilation is not None and compilation.done:
         model.compilation = None
+        _take(model, compilation)
 
 
 def _take(model: Model, compilation: Compilation) -> None:

@@ -97,4 +97,5 @@ def _instance(state: ModelState[Executor], version: str, status: InstanceStatus)
         pid=status.pid,
         backend=state.entry.backend,
         dtype=status.dtype,
+        execution=status.execution,
     )

@@ -53,12 +53,14 @@ def compilation_of(
                 field="parameters.compile",
             )
         return None
-    store = None
+    if parameters.compile == "auto" and unet_parameters > MOST_PARAMETERS:
+        return None
     if spec.derived_folder:
-        store = CompiledStore(Path(spec.derived_folder) / "compiled", f"{spec.name}-{spec.version}", spec.folder, dtype)
-    if store is not None and (store.complete or (compiler() and _is_small(parameters, unet_parameters))):
-        return Compilation(spec, dtype, store)
-    if parameters.compile == "on" and store is None:
+        root = Path(spec.derived_folder) / "compiled"
+        store = CompiledStore(root, f"{spec.name}-{spec.version}", spec.folder, dtype)
+        if store.complete or compiler():
+            return Compilation(spec, dtype, store)
+    elif parameters.compile == "on":
         raise InvalidArgument(
             "The parameter compile of config.pbtxt is on, and this model has no folder where libraries could be kept; "
             "set it to auto or off.",
@@ -77,10 +79,6 @@ def compilation_of(
 def compiler() -> str | None:
     """Path of the C++ compiler that torch would call; None where there is none."""
     return shutil.which(os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++"))
-
-
-def _is_small(parameters: Parameters, unet_parameters: int) -> bool:
-    return parameters.compile == "on" or unet_parameters <= MOST_PARAMETERS
 
 
 class _Failed(Exception):

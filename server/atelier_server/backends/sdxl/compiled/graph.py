@@ -29,6 +29,10 @@ def seal(path: Path) -> None:
     _seal_of(path).write_text(_digest(path), encoding="ascii")
 
 
+class GraphFailed(Exception):
+    """A compiled graph did not compute."""
+
+
 class Graph:
     """A compiled graph of one output; several threads may call it at once.
 
@@ -63,15 +67,14 @@ class Graph:
         """Runs it on contiguous tensors of the dtypes that it was compiled for.
 
         Raises:
-            ValueError: Too few or too many inputs.
-            RuntimeError: It failed; what torch said is on stderr.
+            GraphFailed: It takes another number of inputs, or failed; what torch said is on stderr.
         """
         if len(inputs) != self.inputs:
-            raise ValueError(f"the graph takes {self.inputs} inputs, not {len(inputs)}")
+            raise GraphFailed(f"the graph takes {self.inputs} inputs, not {len(inputs)}")
         handles = [_address_of(one, None) for one in _aoti.unsafe_alloc_void_ptrs_from_tensors(list(inputs))]
         taken, given = (_POINTER * len(handles))(*handles), (_POINTER * 1)()
         if self._run(self._container, taken, len(handles), given, 1, None, None) != 0:
-            raise RuntimeError("a compiled graph failed")
+            raise GraphFailed("torch's words are on stderr")
         result: torch.Tensor = _aoti.alloc_tensors_by_stealing_from_void_ptrs([_capsule_of(given[0], None, None)])[0]
         return result
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61telier/runner/v1/runner.proto\x12\x11\x61telier.runner.v1\"\x12\n\x10GetStatusRequest\"\xb8\x04\n\x11GetStatusResponse\x12\r\n\x05state\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12\r\n\x05\x64type\x18\x04 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x04\x12\x1b\n\x13\x64\x65vice_memory_bytes\x18\x06 \x01(\x04\x12\x0f\n\x07waiting\x18\x07 \x01(\r\x12\x0f\n\x07running\x18\x08 \x01(\r\x12>\n\x05\x66\x61\x63ts\x18\t \x03(\x0b\x32/.atelier.runner.v1.GetStatusResponse.FactsEntry\x12\x44\n\x08\x63ounters\x18\n \x03(\x0b\x32\x32.atelier.runner.v1.GetStatusResponse.CountersEntry\x12\x10\n\x08warnings\x18\x0b \x03(\t\x12H\n\nhistograms\x18\x0c \x03(\x0b\x32\x34.atelier.runner.v1.GetStatusResponse.HistogramsEntry\x1a,\n\nFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1aO\n\x0fHistogramsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12+\n\x05value\x18\x02 \x01(\x0b\x32\x1c.atelier.runner.v1.Histogram:\x02\x38\x01\"7\n\tHistogram\x12\r\n\x05\x65\x64ges\x18\x01 \x03(\x01\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\x04\x12\x0b\n\x03sum\x18\x03 \x01(\x01\"E\n\x06Origin\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0btraceparent\x18\x02 \x01(\t\x12\x12\n\ntracestate\x18\x03 \x01(\t\"\xab\x04\n\x0e\x44iffuseRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x1c\n\x0fnegative_prompt\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\r\n\x05seeds\x18\x04 \x03(\x04\x12\r\n\x05width\x18\x05 \x01(\r\x12\x0e\n\x06height\x18\x06 \x01(\r\x12\x1b\n\x13num_inference_steps\x18\x07 \x01(\r\x12\x16\n\x0eguidance_scale\x18\x08 \x01(\x01\x12\x16\n\x0enoise_schedule\x18\t \x01(\t\x12\r\n\x05\x65xact\x18\n \x01(\x08\x12\x10\n\x08priority\x18\x0b \x01(\x05\x12\x15\n\rpreview_every\x18\x0c \x01(\r\x12\x17\n\x0ftimeout_seconds\x18\r \x01(\x01\x12\x14\n\x0crefine_width\x18\x0e \x01(\r\x12\x15\n\rrefine_height\x18\x0f \x01(\r\x12\x0f\n\x07quality\x18\x10 \x01(\t\x12\r\n\x05style\x18\x11 \x01(\t\x12\x0e\n\x06\x63lient\x18\x12 \x01(\t\x12\x14\n\x0c\x63lient_share\x18\x13 \x01(\x01\x12)\n\x06origin\x18\x14 \x01(\x0b\x32\x19.atelier.runner.v1.Origin\x12\x19\n\x11objective_seconds\x18\x15 \x01(\x01\x12\x16\n\x0eguidance_start\x18\x16 \x01(\x01\x12\x14\n\x0cguidance_end\x18\x17 \x01(\x01\x12\x14\n\x0cstep_caching\x18\x18 \x01(\rB\x12\n\x10_negative_prompt\"\x82\x02\n\x0f\x44iffuseResponse\x12.\n\x06queued\x18\x01 \x01(\x0b\x32\x1c.atelier.runner.v1.JobQueuedH\x00\x12\x30\n\x07started\x18\x02 \x01(\x0b\x32\x1d.atelier.runner.v1.JobStartedH\x00\x12*\n\x04step\x18\x03 \x01(\x0b\x32\x1a.atelier.runner.v1.JobStepH\x00\x12,\n\x05image\x18\x04 \x01(\x0b\x32\x1b.atelier.runner.v1.JobImageH\x00\x12*\n\x04\x64one\x18\x05 \x01(\x0b\x32\x1a.atelier.runner.v1.JobDoneH\x00\x42\x07\n\x05\x65vent\"^\n\tJobQueued\x12\x10\n\x08position\x18\x01 \x01(\r\x12\x1e\n\x16\x65stimated_wait_seconds\x18\x02 \x01(\x01\x12\x1f\n\x17\x65stimated_total_seconds\x18\x03 \x01(\x01\"k\n\nJobStarted\x12\x16\n\x0enoise_schedule\x18\x01 \x01(\t\x12.\n\ttruncated\x18\x02 \x03(\x0b\x32\x1b.atelier.runner.v1.TokenCut\x12\x15\n\raccelerations\x18\x03 \x03(\t\"R\n\x08TokenCut\x12\x0f\n\x07\x65ncoder\x18\x01 \x01(\t\x12\x15\n\rprompt_tokens\x18\x02 \x01(\r\x12\x1e\n\x16negative_prompt_tokens\x18\x03 \x01(\r\"\xa5\x01\n\x07JobStep\x12\x13\n\x0bimage_index\x18\x01 \x01(\r\x12\x0c\n\x04step\x18\x02 \x01(\r\x12\x13\n\x0btotal_steps\x18\x03 \x01(\r\x12#\n\x1b\x65stimated_remaining_seconds\x18\x04 \x01(\x01\x12\x31\n\x07preview\x18\x05 \x01(\x0b\x32\x1b.atelier.runner.v1.RawImageH\x00\x88\x01\x01\x42\n\n\x08_preview\"K\n\x08JobImage\x12\x13\n\x0bimage_index\x18\x01 \x01(\r\x12*\n\x05image\x18\x02 \x01(\x0b\x32\x1b.atelier.runner.v1.RawImage\"9\n\x08RawImage\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\x0e\n\x06pixels\x18\x03 \x01(\x0c\"\x89\x01\n\x07JobDone\x12=\n\ntimings_ms\x18\x01 \x03(\x0b\x32).atelier.runner.v1.JobDone.TimingsMsEntry\x12\r\n\x05\x65xact\x18\x02 \x01(\x08\x1a\x30\n\x0eTimingsMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xa0\x01\n\x0cInferRequest\x12)\n\x06inputs\x18\x01 \x03(\x0b\x32\x19.atelier.runner.v1.Tensor\x12\x0f\n\x07outputs\x18\x02 \x03(\t\x12\x17\n\x0ftimeout_seconds\x18\x03 \x01(\x01\x12)\n\x06origin\x18\x04 \x01(\x0b\x32\x19.atelier.runner.v1.Origin\x12\x10\n\x08priority\x18\x05 \x01(\r\"i\n\rInferResponse\x12*\n\x07outputs\x18\x01 \x03(\x0b\x32\x19.atelier.runner.v1.Tensor\x12,\n\x05times\x18\x02 \x01(\x0b\x32\x1d.atelier.runner.v1.BatchTimes\"r\n\nBatchTimes\x12\x10\n\x08queue_ns\x18\x01 \x01(\x04\x12\x10\n\x08input_ns\x18\x02 \x01(\x04\x12\x10\n\x08infer_ns\x18\x03 \x01(\x04\x12\x11\n\toutput_ns\x18\x04 \x01(\x04\x12\x0c\n\x04rows\x18\x05 \x01(\r\x12\r\n\x05leads\x18\x06 \x01(\x08\"4\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x32\xbb\x01\n\rRunnerService\x12V\n\tGetStatus\x12#.atelier.runner.v1.GetStatusRequest\x1a$.atelier.runner.v1.GetStatusResponse\x12R\n\x07\x44iffuse\x12!.atelier.runner.v1.DiffuseRequest\x1a\".atelier.runner.v1.DiffuseResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61telier/runner/v1/runner.proto\x12\x11\x61telier.runner.v1\"\x12\n\x10GetStatusRequest\"\xcb\x04\n\x11GetStatusResponse\x12\r\n\x05state\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12\r\n\x05\x64type\x18\x04 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x04\x12\x1b\n\x13\x64\x65vice_memory_bytes\x18\x06 \x01(\x04\x12\x0f\n\x07waiting\x18\x07 \x01(\r\x12\x0f\n\x07running\x18\x08 \x01(\r\x12>\n\x05\x66\x61\x63ts\x18\t \x03(\x0b\x32/.atelier.runner.v1.GetStatusResponse.FactsEntry\x12\x44\n\x08\x63ounters\x18\n \x03(\x0b\x32\x32.atelier.runner.v1.GetStatusResponse.CountersEntry\x12\x10\n\x08warnings\x18\x0b \x03(\t\x12H\n\nhistograms\x18\x0c \x03(\x0b\x32\x34.atelier.runner.v1.GetStatusResponse.HistogramsEntry\x12\x11\n\texecution\x18\r \x01(\t\x1a,\n\nFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1aO\n\x0fHistogramsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12+\n\x05value\x18\x02 \x01(\x0b\x32\x1c.atelier.runner.v1.Histogram:\x02\x38\x01\"7\n\tHistogram\x12\r\n\x05\x65\x64ges\x18\x01 \x03(\x01\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\x04\x12\x0b\n\x03sum\x18\x03 \x01(\x01\"E\n\x06Origin\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0btraceparent\x18\x02 \x01(\t\x12\x12\n\ntracestate\x18\x03 \x01(\t\"\xab\x04\n\x0e\x44iffuseRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x1c\n\x0fnegative_prompt\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\r\n\x05seeds\x18\x04 \x03(\x04\x12\r\n\x05width\x18\x05 \x01(\r\x12\x0e\n\x06height\x18\x06 \x01(\r\x12\x1b\n\x13num_inference_steps\x18\x07 \x01(\r\x12\x16\n\x0eguidance_scale\x18\x08 \x01(\x01\x12\x16\n\x0enoise_schedule\x18\t \x01(\t\x12\r\n\x05\x65xact\x18\n \x01(\x08\x12\x10\n\x08priority\x18\x0b \x01(\x05\x12\x15\n\rpreview_every\x18\x0c \x01(\r\x12\x17\n\x0ftimeout_seconds\x18\r \x01(\x01\x12\x14\n\x0crefine_width\x18\x0e \x01(\r\x12\x15\n\rrefine_height\x18\x0f \x01(\r\x12\x0f\n\x07quality\x18\x10 \x01(\t\x12\r\n\x05style\x18\x11 \x01(\t\x12\x0e\n\x06\x63lient\x18\x12 \x01(\t\x12\x14\n\x0c\x63lient_share\x18\x13 \x01(\x01\x12)\n\x06origin\x18\x14 \x01(\x0b\x32\x19.atelier.runner.v1.Origin\x12\x19\n\x11objective_seconds\x18\x15 \x01(\x01\x12\x16\n\x0eguidance_start\x18\x16 \x01(\x01\x12\x14\n\x0cguidance_end\x18\x17 \x01(\x01\x12\x14\n\x0cstep_caching\x18\x18 \x01(\rB\x12\n\x10_negative_prompt\"\x82\x02\n\x0f\x44iffuseResponse\x12.\n\x06queued\x18\x01 \x01(\x0b\x32\x1c.atelier.runner.v1.JobQueuedH\x00\x12\x30\n\x07started\x18\x02 \x01(\x0b\x32\x1d.atelier.runner.v1.JobStartedH\x00\x12*\n\x04step\x18\x03 \x01(\x0b\x32\x1a.atelier.runner.v1.JobStepH\x00\x12,\n\x05image\x18\x04 \x01(\x0b\x32\x1b.atelier.runner.v1.JobImageH\x00\x12*\n\x04\x64one\x18\x05 \x01(\x0b\x32\x1a.atelier.runner.v1.JobDoneH\x00\x42\x07\n\x05\x65vent\"^\n\tJobQueued\x12\x10\n\x08position\x18\x01 \x01(\r\x12\x1e\n\x16\x65stimated_wait_seconds\x18\x02 \x01(\x01\x12\x1f\n\x17\x65stimated_total_seconds\x18\x03 \x01(\x01\"k\n\nJobStarted\x12\x16\n\x0enoise_schedule\x18\x01 \x01(\t\x12.\n\ttruncated\x18\x02 \x03(\x0b\x32\x1b.atelier.runner.v1.TokenCut\x12\x15\n\raccelerations\x18\x03 \x03(\t\"R\n\x08TokenCut\x12\x0f\n\x07\x65ncoder\x18\x01 \x01(\t\x12\x15\n\rprompt_tokens\x18\x02 \x01(\r\x12\x1e\n\x16negative_prompt_tokens\x18\x03 \x01(\r\"\xa5\x01\n\x07JobStep\x12\x13\n\x0bimage_index\x18\x01 \x01(\r\x12\x0c\n\x04step\x18\x02 \x01(\r\x12\x13\n\x0btotal_steps\x18\x03 \x01(\r\x12#\n\x1b\x65stimated_remaining_seconds\x18\x04 \x01(\x01\x12\x31\n\x07preview\x18\x05 \x01(\x0b\x32\x1b.atelier.runner.v1.RawImageH\x00\x88\x01\x01\x42\n\n\x08_preview\"K\n\x08JobImage\x12\x13\n\x0bimage_index\x18\x01 \x01(\r\x12*\n\x05image\x18\x02 \x01(\x0b\x32\x1b.atelier.runner.v1.RawImage\"9\n\x08RawImage\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\x0e\n\x06pixels\x18\x03 \x01(\x0c\"\x89\x01\n\x07JobDone\x12=\n\ntimings_ms\x18\x01 \x03(\x0b\x32).atelier.runner.v1.JobDone.TimingsMsEntry\x12\r\n\x05\x65xact\x18\x02 \x01(\x08\x1a\x30\n\x0eTimingsMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xa0\x01\n\x0cInferRequest\x12)\n\x06inputs\x18\x01 \x03(\x0b\x32\x19.atelier.runner.v1.Tensor\x12\x0f\n\x07outputs\x18\x02 \x03(\t\x12\x17\n\x0ftimeout_seconds\x18\x03 \x01(\x01\x12)\n\x06origin\x18\x04 \x01(\x0b\x32\x19.atelier.runner.v1.Origin\x12\x10\n\x08priority\x18\x05 \x01(\r\"i\n\rInferResponse\x12*\n\x07outputs\x18\x01 \x03(\x0b\x32\x19.atelier.runner.v1.Tensor\x12,\n\x05times\x18\x02 \x01(\x0b\x32\x1d.atelier.runner.v1.BatchTimes\"r\n\nBatchTimes\x12\x10\n\x08queue_ns\x18\x01 \x01(\x04\x12\x10\n\x08input_ns\x18\x02 \x01(\x04\x12\x10\n\x08infer_ns\x18\x03 \x01(\x04\x12\x11\n\toutput_ns\x18\x04 \x01(\x04\x12\x0c\n\x04rows\x18\x05 \x01(\r\x12\r\n\x05leads\x18\x06 \x01(\x08\"4\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x32\xbb\x01\n\rRunnerService\x12V\n\tGetStatus\x12#.atelier.runner.v1.GetStatusRequest\x1a$.atelier.runner.v1.GetStatusResponse\x12R\n\x07\x44iffuse\x12!.atelier.runner.v1.DiffuseRequest\x1a\".atelier.runner.v1.DiffuseResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,45 +42,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATUSREQUEST']._serialized_start=53
   _globals['_GETSTATUSREQUEST']._serialized_end=71
   _globals['_GETSTATUSRESPONSE']._serialized_start=74
-  _globals['_GETSTATUSRESPONSE']._serialized_end=642
-  _globals['_GETSTATUSRESPONSE_FACTSENTRY']._serialized_start=468
-  _globals['_GETSTATUSRESPONSE_FACTSENTRY']._serialized_end=512
-  _globals['_GETSTATUSRESPONSE_COUNTERSENTRY']._serialized_start=514
-  _globals['_GETSTATUSRESPONSE_COUNTERSENTRY']._serialized_end=561
-  _globals['_GETSTATUSRESPONSE_HISTOGRAMSENTRY']._serialized_start=563
-  _globals['_GETSTATUSRESPONSE_HISTOGRAMSENTRY']._serialized_end=642
-  _globals['_HISTOGRAM']._serialized_start=644
-  _globals['_HISTOGRAM']._serialized_end=699
-  _globals['_ORIGIN']._serialized_start=701
-  _globals['_ORIGIN']._serialized_end=770
-  _globals['_DIFFUSEREQUEST']._serialized_start=773
-  _globals['_DIFFUSEREQUEST']._serialized_end=1328
-  _globals['_DIFFUSERESPONSE']._serialized_start=1331
-  _globals['_DIFFUSERESPONSE']._serialized_end=1589
-  _globals['_JOBQUEUED']._serialized_start=1591
-  _globals['_JOBQUEUED']._serialized_end=1685
-  _globals['_JOBSTARTED']._serialized_start=1687
-  _globals['_JOBSTARTED']._serialized_end=1794
-  _globals['_TOKENCUT']._serialized_start=1796
-  _globals['_TOKENCUT']._serialized_end=1878
-  _globals['_JOBSTEP']._serialized_start=1881
-  _globals['_JOBSTEP']._serialized_end=2046
-  _globals['_JOBIMAGE']._serialized_start=2048
-  _globals['_JOBIMAGE']._serialized_end=2123
-  _globals['_RAWIMAGE']._serialized_start=2125
-  _globals['_RAWIMAGE']._serialized_end=2182
-  _globals['_JOBDONE']._serialized_start=2185
-  _globals['_JOBDONE']._serialized_end=2322
-  _globals['_JOBDONE_TIMINGSMSENTRY']._serialized_start=2274
-  _globals['_JOBDONE_TIMINGSMSENTRY']._serialized_end=2322
-  _globals['_INFERREQUEST']._serialized_start=2325
-  _globals['_INFERREQUEST']._serialized_end=2485
-  _globals['_INFERRESPONSE']._serialized_start=2487
-  _globals['_INFERRESPONSE']._serialized_end=2592
-  _globals['_BATCHTIMES']._serialized_start=2594
-  _globals['_BATCHTIMES']._serialized_end=2708
-  _globals['_TENSOR']._serialized_start=2710
-  _globals['_TENSOR']._serialized_end=2762
-  _globals['_RUNNERSERVICE']._serialized_start=2765
-  _globals['_RUNNERSERVICE']._serialized_end=2952
+  _globals['_GETSTATUSRESPONSE']._serialized_end=661
+  _globals['_GETSTATUSRESPONSE_FACTSENTRY']._serialized_start=487
+  _globals['_GETSTATUSRESPONSE_FACTSENTRY']._serialized_end=531
+  _globals['_GETSTATUSRESPONSE_COUNTERSENTRY']._serialized_start=533
+  _globals['_GETSTATUSRESPONSE_COUNTERSENTRY']._serialized_end=580
+  _globals['_GETSTATUSRESPONSE_HISTOGRAMSENTRY']._serialized_start=582
+  _globals['_GETSTATUSRESPONSE_HISTOGRAMSENTRY']._serialized_end=661
+  _globals['_HISTOGRAM']._serialized_start=663
+  _globals['_HISTOGRAM']._serialized_end=718
+  _globals['_ORIGIN']._serialized_start=720
+  _globals['_ORIGIN']._serialized_end=789
+  _globals['_DIFFUSEREQUEST']._serialized_start=792
+  _globals['_DIFFUSEREQUEST']._serialized_end=1347
+  _globals['_DIFFUSERESPONSE']._serialized_start=1350
+  _globals['_DIFFUSERESPONSE']._serialized_end=1608
+  _globals['_JOBQUEUED']._serialized_start=1610
+  _globals['_JOBQUEUED']._serialized_end=1704
+  _globals['_JOBSTARTED']._serialized_start=1706
+  _globals['_JOBSTARTED']._serialized_end=1813
+  _globals['_TOKENCUT']._serialized_start=1815
+  _globals['_TOKENCUT']._serialized_end=1897
+  _globals['_JOBSTEP']._serialized_start=1900
+  _globals['_JOBSTEP']._serialized_end=2065
+  _globals['_JOBIMAGE']._serialized_start=2067
+  _globals['_JOBIMAGE']._serialized_end=2142
+  _globals['_RAWIMAGE']._serialized_start=2144
+  _globals['_RAWIMAGE']._serialized_end=2201
+  _globals['_JOBDONE']._serialized_start=2204
+  _globals['_JOBDONE']._serialized_end=2341
+  _globals['_JOBDONE_TIMINGSMSENTRY']._serialized_start=2293
+  _globals['_JOBDONE_TIMINGSMSENTRY']._serialized_end=2341
+  _globals['_INFERREQUEST']._serialized_start=2344
+  _globals['_INFERREQUEST']._serialized_end=2504
+  _globals['_INFERRESPONSE']._serialized_start=2506
+  _globals['_INFERRESPONSE']._serialized_end=2611
+  _globals['_BATCHTIMES']._serialized_start=2613
+  _globals['_BATCHTIMES']._serialized_end=2727
+  _globals['_TENSOR']._serialized_start=2729
+  _globals['_TENSOR']._serialized_end=2781
+  _globals['_RUNNERSERVICE']._serialized_start=2784
+  _globals['_RUNNERSERVICE']._serialized_end=2971
 # @@protoc_insertion_point(module_scope)

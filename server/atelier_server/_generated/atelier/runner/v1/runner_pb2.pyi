@@ -10,7 +10,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("state", "reason", "device", "dtype", "memory_bytes", "device_memory_bytes", "waiting", "running", "facts", "counters", "warnings", "histograms")
+    __slots__ = ("state", "reason", "device", "dtype", "memory_bytes", "device_memory_bytes", "waiting", "running", "facts", "counters", "warnings", "histograms", "execution")
     class FactsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +44,7 @@ class GetStatusResponse(_message.Message):
     COUNTERS_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     HISTOGRAMS_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
     state: str
     reason: str
     device: str
@@ -56,7 +57,8 @@ class GetStatusResponse(_message.Message):
     counters: _containers.ScalarMap[str, int]
     warnings: _containers.RepeatedScalarFieldContainer[str]
     histograms: _containers.MessageMap[str, Histogram]
-    def __init__(self, state: _Optional[str] = ..., reason: _Optional[str] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., device_memory_bytes: _Optional[int] = ..., waiting: _Optional[int] = ..., running: _Optional[int] = ..., facts: _Optional[_Mapping[str, float]] = ..., counters: _Optional[_Mapping[str, int]] = ..., warnings: _Optional[_Iterable[str]] = ..., histograms: _Optional[_Mapping[str, Histogram]] = ...) -> None: ...
+    execution: str
+    def __init__(self, state: _Optional[str] = ..., reason: _Optional[str] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., device_memory_bytes: _Optional[int] = ..., waiting: _Optional[int] = ..., running: _Optional[int] = ..., facts: _Optional[_Mapping[str, float]] = ..., counters: _Optional[_Mapping[str, int]] = ..., warnings: _Optional[_Iterable[str]] = ..., histograms: _Optional[_Mapping[str, Histogram]] = ..., execution: _Optional[str] = ...) -> None: ...
 
 class Histogram(_message.Message):
     __slots__ = ("edges", "counts", "sum")
