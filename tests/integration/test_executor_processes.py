@@ -329,7 +329,7 @@ async def test_the_socket_is_private_and_gone_afterwards(folder: Path) -> None:
     async with started(executor_of()):
         (socket_folder,) = folder.iterdir()
         assert stat.S_IMODE(socket_folder.stat().st_mode) == 0o700
-        assert {path.name for path in socket_folder.iterdir()} == {"runner.sock", "tensor.sock"}
+        assert {path.name for path in socket_folder.iterdir()} == {"runner.sock", "lane.sock"}
         assert len(bytes(socket_folder / "runner.sock")) < 108
     assert list(folder.iterdir()) == []
 

@@ -11,8 +11,7 @@ from atelier_server._generated.atelier.runner.v1 import runner_pb2 as pb
 from atelier_server._generated.atelier.runner.v1 import runner_pb2_grpc as rpc
 from atelier_server.backends.base import DiffusionTask, JobEvent, JobTensors, TensorTask
 from atelier_server.errors import AtelierError, DeadlineExceeded, Internal, Unavailable
-from atelier_server.executor.lane import TensorLane
-from atelier_server.runner import error_codec, messages
+from atelier_server.executor.lane import Lane
 from atelier_server.runner.lane import lane_beside
 from atelier_server.telemetry.tracing import span
 
@@ -29,10 +28,10 @@ class RunnerClient:
     def __init__(self, socket: Path, model: str, retry_after_seconds: float = 2.0) -> None:
         self._model = model
         self.retry_after_seconds = retry_after_seconds
-        options = (*messages.CHANNEL_OPTIONS, ("grpc.initial_reconnect_backoff_ms", 100))
+        options = (("grpc.initial_reconnect_backoff_ms", 100),)
         self._channel = grpc.aio.insecure_channel(f"unix:{socket}", options=options)
         self._stub = rpc.RunnerServiceStub(self._channel)
-        self._lane = TensorLane(lane_beside(socket), self._lost)
+        self._lane = Lane(lane_beside(socket), self._lost)
 
     async def get_status(self, timeout_seconds: float) -> pb.GetStatusResponse:
         """Asks for the status.
@@ -45,19 +44,13 @@ class RunnerClient:
             answer: pb.GetStatusResponse = await self._stub.GetStatus(pb.GetStatusRequest(), timeout=timeout_seconds)
             return answer
 
-    async def diffuse(self, task: DiffusionTask) -> AsyncGenerator[JobEvent, None]:
-        """Runs a diffusion job; closing the generator cancels the call, and with it the job.
+    def diffuse(self, task: DiffusionTask) -> AsyncGenerator[JobEvent, None]:
+        """Runs a diffusion job; closing the generator aborts it.
 
         Raises:
             AtelierError: As the backend raised it, or RUNNER_LOST.
         """
-        call = self._stub.Diffuse(messages.diffuse_request(task), timeout=task.timeout_seconds or None)
-        try:
-            with self._domain_errors():
-                async for message in call:
-                    yield messages.job_event(message)
-        finally:
-            call.cancel()
+        return self._lane.diffuse(task)
 
     async def infer(self, task: TensorTask) -> JobTensors:
         """Runs a tensor job; the arrays are read-only.
@@ -65,12 +58,8 @@ class RunnerClient:
         Raises:
             AtelierError: As the backend raised it, or RUNNER_LOST.
         """
-        try:
-            with span("infer", kind="client", model=self._model):
-                async with asyncio.timeout(task.timeout_seconds or None):
-                    return await self._lane.infer(task)
-        except TimeoutError:
-            raise _too_late() from None
+        with span("infer", kind="client", model=self._model):
+            return await self._lane.infer(task)
 
     async def close(self) -> None:
         """Closes the connection; calls in flight end with RUNNER_LOST."""
@@ -90,11 +79,8 @@ class RunnerClient:
             raise self._lost() from None  # gRPC says "cancelled" to the calls of a channel that is closed
 
     def _translated(self, error: grpc.aio.AioRpcError) -> AtelierError:
-        carried = error_codec.decode(error.trailing_metadata())
-        if carried is not None:
-            return carried
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return _too_late()
+            return DeadlineExceeded(f"The runner of {self._model} did not answer in time.")
         if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
             return self._lost()
         return Internal(f"The runner of {self._model} answered with {error.code().name}; the log has the details.")
@@ -102,7 +88,3 @@ class RunnerClient:
     def _lost(self) -> Unavailable:
         message = f"The process that runs {self._model} was lost during the call; try again."
         return Unavailable(message, reason="RUNNER_LOST", retry_after_seconds=self.retry_after_seconds)
-
-
-def _too_late() -> DeadlineExceeded:
-    return DeadlineExceeded("The time given for this call is over; allow more, or ask for fewer steps.")

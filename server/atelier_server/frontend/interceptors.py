@@ -17,10 +17,11 @@ from typing import Any, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError
 
-from atelier_server.errors import AtelierError, Cancelled, Internal, InvalidArgument
+from atelier_server.errors import AtelierError, Internal, InvalidArgument
 from atelier_server.frontend.access import Access
 from atelier_server.frontend.call import REQUEST_ID_KEY, begin_call
 from atelier_server.frontend.error_table import DETAILS_KEY, rpc_status, status_code
+from atelier_server.frontend.patience import Patience
 from atelier_server.security.guard import Client
 from atelier_server.telemetry.calls import CallMetrics
 from atelier_server.telemetry.origin import read_headers, request_id
@@ -210,15 +211,15 @@ async def _serve(behaviour: Behaviour, request: Any, context: Context, unread_se
             if is_stream:
                 await _read_out(request)
             raise
-    async with aclosing(result):
-        async for message in result:
-            try:
-                async with asyncio.timeout(unread_seconds):
+    with Patience(unread_seconds) as patience:
+        async with aclosing(result):
+            async for message in result:
+                patience.begin()
+                try:
                     await context.write(message)
-            except grpc.aio.InternalError:  # the client is gone; the cancellation of this task is on its way
-                raise asyncio.CancelledError from None
-            except TimeoutError:
-                raise Cancelled(f"nothing was read for {unread_seconds:g} s", reason="SLOW_READER") from None
+                except grpc.aio.InternalError:  # the client is gone; the cancellation of this task is on its way
+                    raise asyncio.CancelledError from None
+                patience.end()
     return None
 
 

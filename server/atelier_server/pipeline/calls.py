@@ -37,6 +37,7 @@ class Calls:
         self._clock = clock
         self._running: dict[tuple[str, str], _Call] = {}
         self._finished: OrderedDict[tuple[str, str], _Call] = OrderedDict()
+        self._finished_bytes = 0
 
     def find(self, client: str, request_id: str, content: str) -> Computation | None:
         """The work that this id began and that runs or is kept; None when the id is free.
@@ -73,13 +74,19 @@ class Calls:
             len(event.data) if isinstance(event, ImageChunk) else preview_bytes(event)
             for event in call.computation.log.events()
         )
+        self._forget(key)  # of the same id, which may have begun its work anew
         self._finished[key] = call
+        self._finished_bytes += call.size_bytes
         self._forget_expired()
 
     def _forget_expired(self) -> None:
-        now, size = self._clock(), sum(call.size_bytes for call in self._finished.values())
-        for key, call in list(self._finished.items()):
-            if call.expires > now and size <= self._capacity:
+        now = self._clock()
+        while self._finished:
+            key, oldest = next(iter(self._finished.items()))
+            if oldest.expires > now and self._finished_bytes <= self._capacity:
                 break
-            size -= call.size_bytes
-            del self._finished[key]
+            self._forget(key)
+
+    def _forget(self, key: tuple[str, str]) -> None:
+        call = self._finished.pop(key, None)
+        self._finished_bytes -= call.size_bytes if call else 0

@@ -3,7 +3,9 @@
 import contextlib
 import hashlib
 import json
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from atelier_server.executor.base import Executor
@@ -12,8 +14,8 @@ _known: WeakKeyDictionary[Executor, tuple[int, str]] = WeakKeyDictionary()
 
 
 def digest(value: object) -> str:
-    """SHA-256 of plain data in a canonical form, 64 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+    """SHA-256 of plain data and dataclasses in a canonical form, 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=_plain).encode()).hexdigest()
 
 
 def model_digest(instance: Executor) -> str:
@@ -27,6 +29,13 @@ def model_digest(instance: Executor) -> str:
     if known is None or known[0] != restarts:
         known = _known[instance] = (restarts, _folder_digest(instance.spec.folder))
     return known[1]
+
+
+def _plain(value: Any) -> object:
+    """As dataclasses.asdict, which copies everything below it too."""
+    if is_dataclass(value):
+        return {one.name: getattr(value, one.name) for one in fields(value)}
+    return str(value)
 
 
 def _folder_digest(folder: Path) -> str:

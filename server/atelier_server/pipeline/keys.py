@@ -1,6 +1,6 @@
 """What makes two calls the same work: a digest of everything that the pictures, scores and events depend on."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from atelier_server.pipeline.digest import digest, model_digest
 from atelier_server.pipeline.plan import Plan
@@ -12,9 +12,9 @@ def work_key(plan: Plan, scorer_version: str, templates_version: str) -> str:
     instance = plan.instance
     return digest(
         {
-            "request": asdict(_without_callers_own(plan.request)),
+            "request": _without_callers_own(plan.request),
             "seeds": plan.seeds,
-            "prompts": asdict(plan.prompts),
+            "prompts": plan.prompts,
             "sizes": [str(plan.delivered), str(plan.composed), str(plan.refine)],
             "steps": [plan.num_inference_steps, plan.guidance_scale, plan.noise_schedule],
             "model": [plan.model, plan.model_version, model_digest(instance), instance.status().dtype],
@@ -32,7 +32,7 @@ def prompt_key(plan: Plan, scorer_version: str, templates_version: str) -> str:
 
 def content_key(request: GenerateRequest) -> str:
     """What a caller asked for, so that a request_id is used for one content only."""
-    return digest(asdict(replace(request, resume_after_sequence=0)))
+    return digest(replace(request, resume_after_sequence=0))
 
 
 def _without_callers_own(request: GenerateRequest) -> GenerateRequest:

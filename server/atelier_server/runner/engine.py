@@ -35,6 +35,9 @@ _log = logging.getLogger(__name__)
 MOST_FAILED_STEPS = 3
 """Failed steps, without a job done between them, after which the engine gives up."""
 
+_STATUS_SECONDS = 0.05
+"""A busy backend whose jobs stay the same is asked how it is no more often."""
+
 
 class Engine:
     """Drives one backend on a thread of its own. The methods may be called from any thread.
@@ -58,7 +61,7 @@ class Engine:
         self._failures = 0  # failed steps since a job was last done
         self._pace = Pace()
         self._call_began = self._usual_seconds = 0.0
-        self._backend_status = BackendStatus(device="", dtype="", waiting=0, running=0)
+        self._backend_status, self._status_from = BackendStatus(device="", dtype="", waiting=0, running=0), 0.0
         self._counters: Counter[str] = Counter(
             jobs_total=0, aborts_total=0, failed_steps_total=0, steps_after_abort_total=0, steps_saved_total=0
         )
@@ -212,22 +215,26 @@ class Engine:
     def _turn(self, backend: Backend) -> float | None:
         self._call_began = time.monotonic()
         try:
-            self._take_inbox(backend)
+            changed = self._take_inbox(backend)
             with self._condition:
                 self._usual_seconds = self._pace.call_begins()
             wait = backend.step()
-            self._backend_status = backend.status()
+            if changed or wait != 0 or time.monotonic() - self._status_from >= _STATUS_SECONDS:
+                self._backend_status, self._status_from = backend.status(), time.monotonic()
             return wait
         finally:
             with self._condition:
                 self._pace.call_took(time.monotonic() - self._call_began)
                 self._call_began = self._usual_seconds = 0.0
 
-    def _take_inbox(self, backend: Backend) -> None:
+    def _take_inbox(self, backend: Backend) -> bool:
+        """Hands over what came since the last call. Returns whether anything did."""
+        changed = False
         while True:
             with self._condition:
                 if not self._inbox:
-                    return
+                    return changed
+                changed = True
                 entry = self._inbox.popleft()
                 gone = isinstance(entry, Job) and self._live.get(entry.job_id) is not entry
             if isinstance(entry, str):

@@ -1,13 +1,18 @@
-"""The lane: frames on a Unix socket beside the runner's gRPC one, for tensors only. Any number of calls share it.
+"""The lane: frames on a Unix socket beside the runner's gRPC one, for all its work. Any number of calls share it.
 
-A tensor of a picture through gRPC costs several copies and two more threads on each side; here the kernel's copy is the
-only one, into memory that the arrays then use (docs/decisions/0006). A frame is a prefix, a protobuf header, and bytes.
+Through gRPC a picture costs several copies, and an event as much time as a tenth of a small model's step; here the
+kernel's copy is the only one, into memory that the arrays then use (docs/decisions/0006). A frame is a prefix, a
+protobuf header, and bytes.
 """
 
 import asyncio
+import os
 import socket
 import struct
+import threading
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -19,21 +24,33 @@ from numpy.typing import NDArray
 from atelier_server.errors import InvalidArgument
 from atelier_server.runner.tensor_messages import padded
 
-SOCKET_NAME = "tensor.sock"
+SOCKET_NAME = "lane.sock"
 MAX_FRAME_BYTES = 256 * 2**20
 SOCKET_BUFFER_BYTES = 2**20
+UNREAD_BYTES = 64 * 2**20
+"""So much that the other side does not read may wait here before what can be left out is left out."""
+
+_CHUNK_BYTES = 64 * 2**10
+_MOST_PIECES = 512
+"""Of one call of the system, which takes 1,024."""
 
 _PREFIX = struct.Struct("<BxxxIQQ")
 """Kind, bytes of the header, call, bytes of the body."""
 
 
 class Kind(IntEnum):
-    """What a frame is. A call is one REQUEST, then one RESPONSE or ERROR, or a CANCEL from the asker."""
+    """What a frame is.
 
-    REQUEST = 1
-    RESPONSE = 2
-    ERROR = 3
-    CANCEL = 4
+    A call begins with INFER or DIFFUSE. It ends with RESPONSE (tensors), the EVENT that is JobDone, or ERROR, or by a
+    CANCEL from the asker.
+    """
+
+    INFER = 1
+    DIFFUSE = 2
+    EVENT = 3
+    RESPONSE = 4
+    ERROR = 5
+    CANCEL = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +86,10 @@ def check_size(what: str, header: bytes, parts: Sequence[NDArray[np.uint8]]) -> 
 
 
 class FrameProtocol(asyncio.BufferedProtocol):
-    """Reads frames straight into the memory that their receiver keeps, and writes frames.
+    """Reads and writes frames. Large ones are read straight into the memory that their receiver keeps.
+
+    Frames are received on the event loop. Any thread may send them, and the system's call is made at once: where the
+    loop did it, an engine's thread would lose Python's lock to it between two steps.
 
     Args:
         receive: Called with every frame, on the event loop. It must not raise.
@@ -79,11 +99,22 @@ class FrameProtocol(asyncio.BufferedProtocol):
     def __init__(self, receive: Callable[[Frame], None], lost: Callable[[], None]) -> None:
         self._receive = receive
         self._lost = lost
+        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._closed = False
-        self._prefix: tuple[int, int, int, int] | None = None
-        self._memory = bytearray(_PREFIX.size)
-        self._filled = 0
+        self._sending = threading.Lock()
+        self._out = -1  # a descriptor of our own, since asyncio writes from its loop's thread only
+        self._unsent: deque[memoryview] = deque()
+        self._unsent_bytes = 0
+        self._chunk, self._chunk_filled = bytearray(_CHUNK_BYTES), 0  # of many small frames
+        self._large: bytearray | None = None  # one that does not fit into the chunk, as far as it is
+        self._large_filled = 0
+        self._prefix = (0, 0, 0, 0)  # of the large one
+
+    @property
+    def unread(self) -> bool:
+        """Whether the other side has long read nothing."""
+        return self._unsent_bytes > UNREAD_BYTES
 
     @property
     def open(self) -> bool:
@@ -98,46 +129,105 @@ class FrameProtocol(asyncio.BufferedProtocol):
             return
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
+        self._out = os.dup(connection.fileno())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio."""
         self._transport = None
+        with self._sending:
+            out, self._out = self._out, -1
+            self._unsent.clear()
+            self._unsent_bytes = 0
+        if out >= 0:
+            self._loop.remove_writer(out)
+            os.close(out)
         self._lost()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """See asyncio."""
-        return memoryview(self._memory)[self._filled :]
+        if self._large is not None:
+            return memoryview(self._large)[self._large_filled :]
+        return memoryview(self._chunk)[self._chunk_filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
         """See asyncio."""
-        self._filled += nbytes
-        if self._filled < len(self._memory):
+        if self._large is None:
+            self._chunk_filled += nbytes
+            self._take_small()
             return
-        if self._prefix is None:
-            self._prefix = _PREFIX.unpack(self._memory)
-            _, header, _, body = self._prefix
+        self._large_filled += nbytes
+        if self._large_filled == len(self._large):
+            memory, self._large = self._large, None
+            self._deliver(self._prefix, memory)
+
+    def _take_small(self) -> None:
+        """Delivers the frames of the chunk, and begins a large one where it does not hold the last as a whole."""
+        begin = 0
+        while self._chunk_filled - begin >= _PREFIX.size:
+            prefix = _PREFIX.unpack_from(self._chunk, begin)
+            _, header, _, body = prefix
             if header + body > MAX_FRAME_BYTES:
                 self.close()
-            elif header + body:
-                self._await(padded(header) + body)
-            if header + body:
                 return
-        kind, header, call, _ = self._prefix
-        memory = memoryview(self._memory).toreadonly() if header else memoryview(b"")
-        self._prefix = None
-        self._await(_PREFIX.size)
-        self._receive(Frame(kind, call, bytes(memory[:header]), memory[padded(header) :]))
+            first, size = begin + _PREFIX.size, padded(header) + body
+            if first + size <= self._chunk_filled:
+                begin = first + size
+                self._deliver(prefix, self._chunk[first:begin])
+                continue
+            if size > _CHUNK_BYTES - _PREFIX.size:
+                here = self._chunk_filled - first
+                self._prefix, self._large, self._large_filled = prefix, bytearray(size), here
+                self._large[:here] = memoryview(self._chunk)[first : self._chunk_filled]
+                begin = self._chunk_filled
+            break
+        rest = self._chunk_filled - begin
+        if begin and rest:
+            self._chunk[:rest] = self._chunk[begin : self._chunk_filled]
+        self._chunk_filled = rest
+
+    def _deliver(self, prefix: tuple[int, int, int, int], memory: bytearray) -> None:
+        kind, header, call, _ = prefix
+        body = memoryview(memory).toreadonly()[padded(header) :]
+        self._receive(Frame(kind, call, bytes(memory[:header]), body))
 
     def send(self, kind: Kind, call: int, header: bytes = b"", parts: Sequence[NDArray[np.uint8]] = ()) -> None:
-        """Sends a frame; a frame without a header has no body. A lost connection swallows it."""
-        if self._transport is None:
-            return
+        """Sends a frame; a frame without a header has no body. A lost connection swallows it.
+
+        What the socket does not take at once is copied and sent later.
+        """
         size = sum(len(part) for part in parts)
-        prefix = _PREFIX.pack(kind, len(header), call, size)
-        self._transport.write(prefix + header.ljust(padded(len(header)), b"\0"))
-        for part in parts:
-            if len(part):
-                self._transport.write(part.data)
+        head = _PREFIX.pack(kind, len(header), call, size) + header.ljust(padded(len(header)), b"\0")
+        pieces = [memoryview(head), *(part.data for part in parts if len(part))]
+        with self._sending:
+            if self._out < 0:
+                return
+            waiting = bool(self._unsent)
+            self._keep(pieces if waiting else _unwritten(self._out, pieces))
+            begins = bool(self._unsent) and not waiting
+        if begins:
+            with suppress(RuntimeError):  # the loop is closed, so the connection is gone too
+                self._loop.call_soon_threadsafe(self._send_later)
+
+    def _keep(self, pieces: Sequence[memoryview]) -> None:
+        self._unsent.extend(memoryview(bytes(piece)) for piece in pieces)
+        self._unsent_bytes += sum(len(piece) for piece in pieces)
+
+    def _send_later(self) -> None:
+        with self._sending:
+            if self._out >= 0:
+                self._loop.add_writer(self._out, self._send_on)
+
+    def _send_on(self) -> None:
+        with self._sending:
+            if self._out < 0:
+                return
+            pieces = [self._unsent.popleft() for _ in range(min(_MOST_PIECES, len(self._unsent)))]
+            before = sum(len(piece) for piece in pieces)
+            rest = _unwritten(self._out, pieces)
+            self._unsent.extendleft(reversed(rest))
+            self._unsent_bytes -= before - sum(len(piece) for piece in rest)
+            if not self._unsent:
+                self._loop.remove_writer(self._out)
 
     def close(self) -> None:
         """Ends the connection at once, or as soon as it is made."""
@@ -145,6 +235,18 @@ class FrameProtocol(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _await(self, size: int) -> None:
-        self._memory = bytearray(size)
-        self._filled = 0
+
+def _unwritten(descriptor: int, pieces: Sequence[memoryview]) -> list[memoryview]:
+    """Writes what the socket takes, and returns the rest; nothing of a connection that is gone."""
+    try:
+        sent = os.writev(descriptor, pieces[:_MOST_PIECES])
+    except BlockingIOError:
+        sent = 0
+    except OSError:  # whoever reads from it learns of its end
+        return []
+    rest = list(pieces)
+    while rest and sent >= len(rest[0]):
+        sent -= len(rest.pop(0))
+    if sent:
+        rest[0] = rest[0][sent:]
+    return rest

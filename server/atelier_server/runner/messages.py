@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from atelier_server._generated.atelier.runner.v1 import runner_pb2 as pb
 from atelier_server.backends.base import (
@@ -21,11 +22,8 @@ from atelier_server.telemetry.origin import NO_ORIGIN, Origin
 from atelier_server.telemetry.tracing import current_origin
 from atelier_server.types import TruncatedTokens
 
-CHANNEL_OPTIONS = (
-    ("grpc.max_send_message_length", 256 * 2**20),
-    ("grpc.max_receive_message_length", 256 * 2**20),
-)
-"""A decoded picture of 4096 x 4096 pixels is 48 MiB."""
+Parts = list[NDArray[np.uint8]]
+"""What a frame carries beside its header."""
 
 
 def diffuse_request(task: DiffusionTask) -> pb.DiffuseRequest:
@@ -90,8 +88,8 @@ def diffusion_task(message: pb.DiffuseRequest) -> DiffusionTask:
     )
 
 
-def diffuse_response(event: JobEvent) -> pb.DiffuseResponse:
-    """To the wire; JobFailed and JobTensors have no message of a stream and raise Internal."""
+def diffuse_response(event: JobEvent) -> tuple[pb.DiffuseResponse, Parts]:
+    """To the wire, with what goes beside the message; JobFailed and JobTensors are no such event and raise Internal."""
     match event:
         case JobQueued():
             queued = pb.JobQueued(
@@ -99,32 +97,37 @@ def diffuse_response(event: JobEvent) -> pb.DiffuseResponse:
                 estimated_wait_seconds=_finite(event.estimated_wait_seconds),
                 estimated_total_seconds=_finite(event.estimated_total_seconds),
             )
-            return pb.DiffuseResponse(queued=queued)
+            return pb.DiffuseResponse(queued=queued), []
         case JobStarted():
             cuts = [_token_cut(cut) for cut in event.truncated]
             started = pb.JobStarted(
                 noise_schedule=event.noise_schedule, truncated=cuts, accelerations=event.accelerations
             )
-            return pb.DiffuseResponse(started=started)
+            return pb.DiffuseResponse(started=started), []
         case JobStep():
             step = pb.JobStep(
                 image_index=event.image_index,
                 step=event.step,
                 total_steps=event.total_steps,
                 estimated_remaining_seconds=_finite(event.estimated_remaining_seconds),
-                preview=None if event.preview is None else _raw_image(event.preview),
             )
-            return pb.DiffuseResponse(step=step)
+            if event.preview is not None:
+                step.preview.CopyFrom(_raw_image(event.preview, event.preview.tobytes()))
+            return pb.DiffuseResponse(step=step), []
         case JobImage():
-            image = pb.JobImage(image_index=event.image_index, image=_raw_image(event.pixels))
-            return pb.DiffuseResponse(image=image)
+            image = pb.JobImage(image_index=event.image_index, image=_raw_image(event.pixels, b""))
+            return pb.DiffuseResponse(image=image), [np.ascontiguousarray(event.pixels).reshape(-1)]
         case JobDone():
-            return pb.DiffuseResponse(done=pb.JobDone(timings_ms=dict(event.timings_ms), exact=event.exact))
+            return pb.DiffuseResponse(done=pb.JobDone(timings_ms=dict(event.timings_ms), exact=event.exact)), []
     raise Internal(f"The model answered a diffusion job with {type(event).__name__}.")
 
 
-def job_event(message: pb.DiffuseResponse) -> JobEvent:
-    """From the wire."""
+def job_event(message: pb.DiffuseResponse, body: memoryview) -> JobEvent:
+    """From the wire; a decoded picture is a read-only view of the body.
+
+    Raises:
+        Internal, ValueError: It is no event, or the body is no such picture.
+    """
     match message.WhichOneof("event"):
         case "queued":
             queued = message.queued
@@ -138,10 +141,10 @@ def job_event(message: pb.DiffuseResponse) -> JobEvent:
             return JobStarted(message.started.noise_schedule, cuts, accelerations=accelerations)
         case "step":
             step = message.step
-            preview = _pixels(step.preview) if step.HasField("preview") else None
+            preview = _pixels(step.preview, step.preview.pixels) if step.HasField("preview") else None
             return JobStep(step.image_index, step.step, step.total_steps, step.estimated_remaining_seconds, preview)
         case "image":
-            return JobImage(message.image.image_index, _pixels(message.image.image))
+            return JobImage(message.image.image_index, _pixels(message.image.image, body))
         case "done":
             return JobDone(dict(message.done.timings_ms), message.done.exact)
     raise Internal("The runner sent an event without content.")
@@ -178,11 +181,11 @@ def _token_cut(cut: TruncatedTokens) -> pb.TokenCut:
     )
 
 
-def _raw_image(pixels: Pixels) -> pb.RawImage:
+def _raw_image(pixels: Pixels, data: bytes) -> pb.RawImage:
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise Internal(f"A picture must be uint8 [height, width, 3], not {pixels.dtype} {list(pixels.shape)}.")
-    return pb.RawImage(width=pixels.shape[1], height=pixels.shape[0], pixels=pixels.tobytes())
+    return pb.RawImage(width=pixels.shape[1], height=pixels.shape[0], pixels=data)
 
 
-def _pixels(image: pb.RawImage) -> Pixels:
-    return np.frombuffer(image.pixels, np.uint8).reshape(image.height, image.width, 3)
+def _pixels(image: pb.RawImage, data: bytes | memoryview) -> Pixels:
+    return np.frombuffer(data, np.uint8).reshape(image.height, image.width, 3)

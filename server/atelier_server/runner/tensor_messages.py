@@ -8,17 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
-from numpy.typing import NDArray
 
 from atelier_server._generated.atelier.runner.v1 import runner_pb2 as pb
 from atelier_server.backends.base import BatchTimes, JobTensors, Tensor, TensorTask
 from atelier_server.errors import InvalidArgument
-from atelier_server.runner.messages import origin, origin_message
+from atelier_server.runner.messages import Parts, origin, origin_message
 
 ALIGNMENT = 16
 """Of tensors within a message; no number format needs more."""
 
-Parts = list[NDArray[np.uint8]]
 _NUMBERS = frozenset("biuf")
 _PADDING = np.zeros(ALIGNMENT, np.uint8)
 

@@ -375,3 +375,32 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.import_module", without_library)
     with pytest.raises(FailedPrecondition, match="torch"):
         backend_factory("sdxl", ModelSpec("m", "1", None))()  # type: ignore[arg-type]
+
+
+def test_a_busy_backend_is_asked_how_it_is_now_and_then_and_at_every_change() -> None:
+    class Counting(GatedBackend):
+        asked = steps = 0
+
+        def step(self) -> float | None:
+            if not self.jobs:
+                return None
+            self.steps += 1
+            return 0.0
+
+        def status(self) -> BackendStatus:
+            self.asked += 1
+            return super().status()
+
+    backend = Counting()
+    engine = Engine(lambda: backend)
+    engine.start()
+    try:
+        wait_until(lambda: engine.status().state is EngineState.READY)
+        engine.submit(task("one"), Inbox())
+        wait_until(lambda: engine.status().backend.running == 1)
+        wait_until(lambda: backend.steps > 5_000)
+        assert backend.asked < backend.steps / 50
+        engine.abort("one")
+        wait_until(lambda: engine.status().backend.running == 0)
+    finally:
+        engine.stop()

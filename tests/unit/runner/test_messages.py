@@ -10,6 +10,7 @@ from atelier_server._generated.atelier.runner.v1 import runner_pb2 as pb
 from atelier_server.backends.base import (
     DiffusionTask,
     JobDone,
+    JobEvent,
     JobFailed,
     JobImage,
     JobQueued,
@@ -66,6 +67,13 @@ def test_no_field_of_a_task_is_left_at_its_default() -> None:
         assert getattr(TASK, field.name) != getattr(defaults, field.name), field.name
 
 
+def crossed(event: JobEvent) -> JobEvent:
+    """As it comes out of the frame that it is sent in."""
+    message, parts = messages.diffuse_response(event)
+    body = b"".join(part.tobytes() for part in parts)
+    return messages.job_event(pb.DiffuseResponse.FromString(message.SerializeToString()), memoryview(body))
+
+
 @pytest.mark.parametrize(
     "event",
     [
@@ -77,13 +85,12 @@ def test_no_field_of_a_task_is_left_at_its_default() -> None:
     ],
 )
 def test_an_event_survives_the_wire(event: JobQueued | JobStarted | JobStep | JobDone) -> None:
-    wire = messages.diffuse_response(event).SerializeToString()
-    assert messages.job_event(pb.DiffuseResponse.FromString(wire)) == event
+    assert crossed(event) == event
 
 
 def test_pixels_survive_the_wire() -> None:
-    image = messages.job_event(messages.diffuse_response(JobImage(2, PIXELS)))
-    step = messages.job_event(messages.diffuse_response(JobStep(2, 1, 1, 0.0, PIXELS)))
+    image = crossed(JobImage(2, PIXELS))
+    step = crossed(JobStep(2, 1, 1, 0.0, PIXELS))
     assert isinstance(image, JobImage)
     assert isinstance(step, JobStep)
     np.testing.assert_array_equal(image.pixels, PIXELS)
@@ -92,14 +99,14 @@ def test_pixels_survive_the_wire() -> None:
 
 
 def test_a_picture_that_is_a_strided_view_is_sent_as_it_looks() -> None:
-    image = messages.job_event(messages.diffuse_response(JobImage(0, PIXELS[::-1, ::2])))
+    image = crossed(JobImage(0, PIXELS[::-1, ::2]))
     assert isinstance(image, JobImage)
     np.testing.assert_array_equal(image.pixels, PIXELS[::-1, ::2])
 
 
 @pytest.mark.parametrize("seconds", [math.inf, math.nan])
 def test_an_unknown_time_is_sent_as_zero(seconds: float) -> None:
-    assert messages.job_event(messages.diffuse_response(JobQueued(0, seconds))) == JobQueued(0, 0.0)
+    assert crossed(JobQueued(0, seconds)) == JobQueued(0, 0.0)
 
 
 @pytest.mark.parametrize("pixels", [PIXELS.astype(np.float32), PIXELS[..., 0], PIXELS[..., :2]])
@@ -116,4 +123,11 @@ def test_events_without_a_message_are_refused(event: JobFailed | JobTensors) -> 
 
 def test_an_event_without_content_is_refused() -> None:
     with pytest.raises(Internal, match="without content"):
-        messages.job_event(pb.DiffuseResponse())
+        messages.job_event(pb.DiffuseResponse(), memoryview(b""))
+
+
+@pytest.mark.parametrize("size", [0, 5, 7])
+def test_a_picture_of_another_size_than_it_says_is_refused(size: int) -> None:
+    image = pb.JobImage(image=pb.RawImage(width=1, height=2))
+    with pytest.raises(ValueError, match="reshape"):
+        messages.job_event(pb.DiffuseResponse(image=image), memoryview(bytes(size)))

@@ -44,6 +44,9 @@ class Turns:
     def next_batch(self, entries: Collection[Entry], now: float) -> Batch:
         """The batch of the next step; there is at least one entry."""
         self.shares.forgive(max(self.solo_seconds(entry) / entry.weight for entry in entries))
+        if len(entries) == 1:
+            [alone] = entries
+            return Batch(alone.key, (alone,))
         heads = self._heads(entries, now)
         turn = min(heads, key=lambda client: self._paid(heads[client]))
         groups: dict[BatchKey, list[Entry]] = {}

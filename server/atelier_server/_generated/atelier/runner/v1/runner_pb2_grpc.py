@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class RunnerServiceStub(object):
-    """One model instance.
+    """One model instance. Its work travels on the lane, a socket beside that of this service, in frames of one header each:
+    INFER (InferRequest) is answered by RESPONSE (InferResponse), DIFFUSE (DiffuseRequest) by EVENTs (DiffuseResponse).
     """
 
     def __init__(self, channel):
@@ -40,26 +41,15 @@ class RunnerServiceStub(object):
                 request_serializer=atelier_dot_runner_dot_v1_dot_runner__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=atelier_dot_runner_dot_v1_dot_runner__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
-        self.Diffuse = channel.unary_stream(
-                '/atelier.runner.v1.RunnerService/Diffuse',
-                request_serializer=atelier_dot_runner_dot_v1_dot_runner__pb2.DiffuseRequest.SerializeToString,
-                response_deserializer=atelier_dot_runner_dot_v1_dot_runner__pb2.DiffuseResponse.FromString,
-                _registered_method=True)
 
 
 class RunnerServiceServicer(object):
-    """One model instance.
+    """One model instance. Its work travels on the lane, a socket beside that of this service, in frames of one header each:
+    INFER (InferRequest) is answered by RESPONSE (InferResponse), DIFFUSE (DiffuseRequest) by EVENTs (DiffuseResponse).
     """
 
     def GetStatus(self, request, context):
         """Tells whether the model is loaded, and how it is.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def Diffuse(self, request, context):
-        """Makes pictures with a diffusion model. Cancelling the call frees its rows at the next step.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,11 +63,6 @@ def add_RunnerServiceServicer_to_server(servicer, server):
                     request_deserializer=atelier_dot_runner_dot_v1_dot_runner__pb2.GetStatusRequest.FromString,
                     response_serializer=atelier_dot_runner_dot_v1_dot_runner__pb2.GetStatusResponse.SerializeToString,
             ),
-            'Diffuse': grpc.unary_stream_rpc_method_handler(
-                    servicer.Diffuse,
-                    request_deserializer=atelier_dot_runner_dot_v1_dot_runner__pb2.DiffuseRequest.FromString,
-                    response_serializer=atelier_dot_runner_dot_v1_dot_runner__pb2.DiffuseResponse.SerializeToString,
-            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'atelier.runner.v1.RunnerService', rpc_method_handlers)
@@ -87,7 +72,8 @@ def add_RunnerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RunnerService(object):
-    """One model instance.
+    """One model instance. Its work travels on the lane, a socket beside that of this service, in frames of one header each:
+    INFER (InferRequest) is answered by RESPONSE (InferResponse), DIFFUSE (DiffuseRequest) by EVENTs (DiffuseResponse).
     """
 
     @staticmethod
@@ -107,33 +93,6 @@ class RunnerService(object):
             '/atelier.runner.v1.RunnerService/GetStatus',
             atelier_dot_runner_dot_v1_dot_runner__pb2.GetStatusRequest.SerializeToString,
             atelier_dot_runner_dot_v1_dot_runner__pb2.GetStatusResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Diffuse(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
-            target,
-            '/atelier.runner.v1.RunnerService/Diffuse',
-            atelier_dot_runner_dot_v1_dot_runner__pb2.DiffuseRequest.SerializeToString,
-            atelier_dot_runner_dot_v1_dot_runner__pb2.DiffuseResponse.FromString,
             options,
             channel_credentials,
             insecure,
