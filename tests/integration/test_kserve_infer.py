@@ -1,7 +1,7 @@
 """ModelInfer on tensor models: every way in and out, and what is refused."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from atelier_server._generated.atelier.kserve import grpc_service_pb2 as pb
+from atelier_server.backends.base import Tensor
+from atelier_server.backends.onnx.graph import Graph
 from atelier_server.frontend.kserve.tensors import DTYPES
 from atelier_server.testing import RunningServer, echo_server, write_echo_model
 from tests.integration.grpc_kit import failing
@@ -241,25 +243,31 @@ async def test_equal_requests_are_answered_once_where_the_configuration_says_so(
         assert arrays(await stub(server).ModelInfer(infer_request({"x": X})))["y"].tolist() == (X * 5).tolist()
 
 
-async def test_the_priority_of_a_request_reaches_the_model(tmp_path: Path) -> None:
-    """One call computes; of those that wait meanwhile the urgent one is answered before the ones that came earlier."""
+async def test_the_priority_of_a_request_reaches_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two calls wait to be computed, and cannot share a batch: the urgent one goes before the one that came earlier."""
     models = write_models(tmp_path)
     config = models / "double" / "config.pbtxt"
     queues = "priority_levels: 2 default_priority_level: 2 max_queue_delay_microseconds: 2000000"
     config.write_text(
         config.read_text().replace("max_batch_size: 8", f"max_batch_size: 2 dynamic_batching {{ {queues} }}")
     )
-    order: list[str] = []
-    async with echo_server(tmp_path) as server:
+    computed: list[int] = []
+    compute = Graph.run
 
-        async def ask(name: str, priority: int, size: int) -> None:
+    def run(graph: Graph, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        computed.append(inputs["x"].shape[1])
+        return compute(graph, inputs)
+
+    async with echo_server(tmp_path) as server:
+        monkeypatch.setattr(Graph, "run", run)
+
+        async def ask(priority: int, size: int) -> None:
             tensor = np.ones((1, size), np.float32)
             await stub(server).ModelInfer(infer_request({"x": tensor}, parameters={"priority": priority}))
-            order.append(name)
 
         async with asyncio.TaskGroup() as calls:
-            calls.create_task(ask("late", 2, 1))
+            calls.create_task(ask(priority=2, size=1))
             while not (await server.app.registry.get("double").refresh()).waiting:  # noqa: ASYNC110 - until it waits
                 await asyncio.sleep(0.01)
-            calls.create_task(ask("urgent", 1, 2))
-    assert order == ["urgent", "late"]
+            calls.create_task(ask(priority=1, size=2))
+    assert computed == [2, 1]
