@@ -54,6 +54,13 @@ PARTS = {
     "gate": Part("bench_gate.py", quick=()),
     "levers": Part("bench_levers.py", limit_seconds=600, writes=True, only_asked=True),
     "lossy": Part("bench_lossy.py", limit_seconds=600, writes=True, only_asked=True),
+    "gpu": Part(
+        "bench_gpu.py",
+        limit_seconds=5400,
+        quick=("--rounds", "1", "--steps", "2", "--without-compiled"),
+        writes=True,
+        only_asked=True,
+    ),
     "full-size": Part("bench_full.py", limit_seconds=2700, writes=True, only_asked=True),
 }
 

@@ -27,6 +27,8 @@ Provider = str | tuple[str, dict[str, int]]
 """What onnxruntime takes: a name, or a name with options."""
 
 _ERRORS_ONLY = 3
+_DEVICE_FILES = ("/dev/nvidiactl", "/dev/dxg")
+"""Of NVIDIA's driver, and of Windows' own where Linux runs inside it."""
 """onnxruntime's log level: warnings about missing devices do not belong in an operator's log."""
 
 
@@ -59,6 +61,7 @@ class Graph:
             ) from error
         self.name = path.stem
         self.provider = self._session.get_providers()[0]
+        self._device_id = next((one[1]["device_id"] for one in providers if not isinstance(one, str)), 0)
         self.inputs = {tensor.name: _info(tensor) for tensor in self._session.get_inputs()}
         self.outputs = {tensor.name: _info(tensor) for tensor in self._session.get_outputs()}
 
@@ -95,7 +98,7 @@ class Graph:
         for name, tensor in inputs.items():
             binding.bind_cpu_input(name, np.ascontiguousarray(tensor))
         for name in names:
-            binding.bind_output(name, "cuda")
+            binding.bind_output(name, "cuda", self._device_id)
         self._session.run_with_iobinding(binding)
         return dict(zip(names, binding.copy_outputs_to_cpu(), strict=True))
 
@@ -108,8 +111,7 @@ def choose_providers(device: str) -> list[Provider]:
     """
     if device == "cpu":
         return ["CPUExecutionProvider"]
-    cuda = "CUDAExecutionProvider" in ort.get_available_providers() and os.path.exists("/dev/nvidiactl")
-    if cuda:
+    if "CUDAExecutionProvider" in ort.get_available_providers() and any(map(os.path.exists, _DEVICE_FILES)):
         ort.preload_dlls()
         gpu = {"device_id": int(device.partition(":")[2] or 0)}
         return [("CUDAExecutionProvider", gpu), "CPUExecutionProvider"]
