@@ -106,9 +106,9 @@ def peer(way: str, checkpoint: Path, device: str) -> Iterator[Peer]:
 
 
 @contextmanager
-def server(models: Path) -> Iterator[Asker]:
+def server(models: Path, switch: str) -> Iterator[Asker]:
     """A server without scorers, which are loaded by request. On a CPU it compiles nothing beside the calls."""
-    with TemporaryDirectory() as state, served(models, Path(state), flags=("--compile", "off")) as address:
+    with TemporaryDirectory() as state, served(models, Path(state), flags=("--compile", switch)) as address:
         yield Asker(address)
 
 
@@ -158,7 +158,7 @@ def over(seconds: Mapping[str, list[float]], above: str, below: str) -> dict[str
 
 def one_call(options: argparse.Namespace, models: Path, device: str) -> dict[str, Any]:
     """One call alone, by all contenders."""
-    ways: dict[str, Callable[[], Any]] = {"served": partial(server, models)}
+    ways: dict[str, Callable[[], Any]] = {"served": partial(server, models, options.compile)}
     ways |= {f"diffusers {way}": partial(peer, way, options.checkpoint, device) for way in ("eager", "compiled")}
     seconds: dict[str, list[float]] = {}
     shown: dict[str, Any] = {name: {"not measured": "--without-compiled"} for name in ways}
@@ -270,6 +270,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30, help="the parts beside the single call make at most 20")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--compile", default="off", choices=("off", "on"), help="on: steps as recorded CUDA graphs")
     parser.add_argument("--without-compiled", action="store_true", help="leave compiled diffusers out")
     parser.add_argument("--alone", action="store_true", help="one contender in memory at a time")
     options, facts = parser.parse_args(), machine()
@@ -283,7 +284,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         models = repository(Path(folder), options.checkpoint, options.side, device)
         figures["one_call"] = one_call(options, models, device)
-        with server(models) as asker:
+        with server(models, options.compile) as asker:
             for part in (throughput, half_side, scored, exact, twice_the_side, memory):
                 try:
                     figures[part.__name__] = part(asker, options)

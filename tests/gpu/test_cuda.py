@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from atelier_server.backends import onnx, sdxl
 from atelier_server.backends.base import Job, JobDone, JobEvent, JobStep, JobTensors, ModelSpec, Tensor, TensorTask
 from atelier_server.backends.sdxl.backend import SdxlBackend
+from atelier_server.backends.sdxl.recorded import RecordedUNet
 from atelier_server.errors import Unavailable
 from atelier_server.executor.base import READY
 from atelier_server.executor.subprocess import SubprocessExecutor
@@ -73,7 +74,7 @@ create = BreakingBackend
 def load(folder: Path, device: str, dtype: str, **parameters: str) -> SdxlBackend:
     """A loaded backend."""
     backend = sdxl.create(
-        ModelSpec("starter", "1", folder, parameters | {"compile": "off"}, device=device, dtype=dtype)
+        ModelSpec("starter", "1", folder, {"compile": "off"} | parameters, device=device, dtype=dtype)
     )
     assert isinstance(backend, SdxlBackend)
     backend.load()
@@ -171,6 +172,22 @@ def test_batched_pictures_in_bfloat16_stay_close_to_exact_ones(
     batched = run(bfloat16, task(seeds=seeds))
     assert bfloat16.status().counters["steps_of_16_rows"] == steps + 6, "they did not share their steps"
     for one, other in zip(exact, batched, strict=True):
+        assert one.std() > 5
+        assert psnr(one, other) >= 30
+
+
+@needs_cuda
+def test_recorded_steps_make_nearly_the_same_pictures(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = load(checkpoint, DEVICE, "bfloat16", compile="on")
+    assert backend.status().execution == "compiled"
+    let_share(backend, monkeypatch, rows=8)
+    asked = task(seeds=(1, 2, 3), num_inference_steps=12)
+    exact = run(backend, dataclasses.replace(asked, job_id="exact", exact=True))
+    made = run(backend, asked)
+    recorded = backend._model.runner._compiled
+    assert isinstance(recorded, RecordedUNet), "a step could not be recorded: the log says why"
+    assert (6, 12) in [shape[:2] for shape in recorded.shapes]
+    for one, other in zip(exact, made, strict=True):
         assert one.std() > 5
         assert psnr(one, other) >= 30
 

@@ -2,15 +2,14 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from atelier_server.backends.sdxl.compiled.graph import GraphFailed
-from atelier_server.backends.sdxl.compiled.unet import CompiledUNet
 from atelier_server.backends.sdxl.cross_attention import remember_text
 from atelier_server.backends.sdxl.foretell import Foretelling
 from atelier_server.backends.sdxl.noise_schedule import Denoiser
@@ -110,6 +109,22 @@ class Denoising:
         self.denoiser.move(device)
 
 
+class StepGraphs(Protocol):
+    """Computes steps in the UNet's place."""
+
+    def takes(self, sample: torch.Tensor) -> bool:
+        """Whether it computes latents of this size."""
+
+    def predict(
+        self, sample: torch.Tensor, timesteps: torch.Tensor, inputs: Mapping[str, Any], threads: int
+    ) -> torch.Tensor:
+        """The UNet's predictions.
+
+        Raises:
+            GraphFailed: It could not.
+        """
+
+
 class UNetRunner:
     """Runs the UNet on batches of pictures of one size.
 
@@ -127,7 +142,7 @@ class UNetRunner:
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         unet.to(memory_format=self._layout)
         self._remembered = remember_text(unet)
-        self._compiled: CompiledUNet | None = None
+        self._compiled: StepGraphs | None = None
         self._compiled_threads = StepThreads(1)
         self._slices = False
         self._composed_for: tuple[Conditioning, ...] = ()
@@ -201,8 +216,8 @@ class UNetRunner:
         """Whether a compiled graph computes what need not be exact."""
         return self._compiled is not None
 
-    def take(self, compiled: CompiledUNet | None, threads: int = 1) -> None:
-        """Computes by a compiled graph from now on what need not be exact.
+    def take(self, compiled: StepGraphs | None, threads: int = 1) -> None:
+        """Computes by compiled or recorded graphs from now on what need not be exact.
 
         Args:
             compiled: Of this UNet; None: no longer.
@@ -214,6 +229,8 @@ class UNetRunner:
         """Computes attention in pieces of a size in diffusers' words, or at once; compiled graphs cannot."""
         self._unet.set_attention_slice(size)
         self._slices = size is not None
+        if self._slices and self._device.type == "cuda":
+            self.take(None)  # recorded graphs hold memory, and there is none
 
     def synchronize(self) -> None:
         """Waits until the device is done, for measurements."""
@@ -238,6 +255,7 @@ class UNetRunner:
     def moved(self) -> None:
         """Takes note that the UNet is on another device, or in another dtype."""
         self.dtype, self._device = self._unet.dtype, self._unet.device
+        self.take(None)
         self.forget()
 
     def forget(self) -> None:

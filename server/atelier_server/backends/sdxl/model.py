@@ -25,6 +25,7 @@ from atelier_server.backends.sdxl.openvino.unet import OpenVinoUNet
 from atelier_server.backends.sdxl.packed import pack
 from atelier_server.backends.sdxl.parameters import Parameters
 from atelier_server.backends.sdxl.preview import Previewer
+from atelier_server.backends.sdxl.recorded import RecordedUNet, record_on
 from atelier_server.backends.sdxl.text import Encoded, PromptEncoder
 from atelier_server.backends.sdxl.threads import StepThreads
 from atelier_server.types import TruncatedTokens
@@ -174,6 +175,10 @@ class Model:
         if not self.unet_parameters:
             return "openvino"
         return "compiled" if self.runner.compiled else "torch"
+
+    def record_steps(self) -> None:
+        """Computes by recorded graphs from now on what need not be exact; for a CUDA device."""
+        self.runner.take(RecordedUNet(self._parts[0], record_on(self.device)))
 
     def move(self, device: torch.device) -> None:
         """Moves everything but the pictures in the making; on a CPU float16 becomes float32, which is faster there."""

@@ -21,7 +21,8 @@ class Parameters:
     lets the model move to the CPU when even that does not help: a large model is then slower by two orders of
     magnitude. `execution` says what computes the UNet and decodes on a CPU: torch, openvino, or auto: openvino where
     it is installed. `compile` says whether torch's UNet and decoder are compiled for the CPU: auto does it for small
-    models while they are at work, and uses the result from then on; on does it before the model is at work.
+    models while they are at work, and uses the result from then on; on does it before the model is at work, and records
+    the steps of one on a CUDA device.
     """
 
     dtype: str = "auto"

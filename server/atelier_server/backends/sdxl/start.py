@@ -50,6 +50,8 @@ def start(spec: ModelSpec, parameters: Parameters, clock: Callable[[], float]) -
         compilation = None
     loaded = time.perf_counter()
     started = _warm_up(model, parameters, home, clock)
+    if parameters.compile == "on" and model.device.type == "cuda":
+        model.record_steps()
     curve, native = started.relief.curve, model.limits.native_width * model.limits.native_height
     points = ", ".join(f"{rows}: {1000 * seconds:.0f}" for rows, seconds in curve.points.items())
     _LOG.info(

@@ -35,7 +35,7 @@ def compilation_of(
     Args:
         spec: Of the model.
         parameters: Those of config.pbtxt.
-        device: Where it computes.
+        device: Where it computes; only on a CPU this way (recorded.py is for CUDA).
         dtype: In what.
         unet_parameters: How many torch's UNet has; 0 where torch does not compute it.
 
@@ -43,13 +43,13 @@ def compilation_of(
         InvalidArgument: It is on, for a model that is not compiled or has no place for the result.
         Unavailable: It is on, and there is no compiler.
     """
-    if parameters.compile == "off" or not unet_parameters:
+    if parameters.compile == "off" or not unet_parameters or device.type != "cpu":
         return None
-    if device.type != "cpu" or dtype not in DTYPES:
+    if dtype not in DTYPES:
         if parameters.compile == "on":
             raise InvalidArgument(
-                "The parameter compile of config.pbtxt is on, and only float32 and bfloat16 on a CPU are compiled, not "
-                f"{str(dtype).removeprefix('torch.')} on {device}; set it to auto or off.",
+                "The parameter compile of config.pbtxt is on, and on a CPU only float32 and bfloat16 are compiled, not "
+                f"{str(dtype).removeprefix('torch.')}; set it to auto or off.",
                 field="parameters.compile",
             )
         return None
