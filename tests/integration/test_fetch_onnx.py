@@ -5,9 +5,12 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
@@ -80,14 +83,42 @@ def differences(output: str) -> dict[str, float]:
     return {name: float(value) for name, value in found}
 
 
-async def test_a_clip_is_fetched_exported_and_served(tmp_path: Path) -> None:
-    repository = tmp_path / "models"
-    describe(repository, "clip", "clip", "clip", "vision.onnx text.onnx tokenizer.json calibration.json")
-    (tmp_path / "source").mkdir()
-    with running_hub("some/thing", tiny_clip(tmp_path / "source")) as hub:
-        done = fetch(repository, "clip", hub.url)
+@dataclass(frozen=True)
+class Fetched:
+    """What became of a fetch: the repository, the command, and what it asked the Hub for."""
+
+    repository: Path
+    done: subprocess.CompletedProcess[str]
+    requests: list[str]
+
+
+@pytest.fixture(scope="module")
+def fetched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Fetched]:
+    """All three at once: each takes seconds to import torch."""
+    clip_files, dinov2_files = "vision.onnx text.onnx tokenizer.json calibration.json", "model.onnx"
+    clip, dinov2 = (tiny(tmp_path_factory.mktemp("source")) for tiny in (tiny_clip, tiny_dinov2))
+    asked = {
+        "clip": (("clip", "clip", clip_files), clip),
+        "dinov2": (("dinov2", "brand", dinov2_files), dinov2),
+        "broken": (("dinov2", "brand", dinov2_files), dinov2 | {"model.safetensors": b"{}"}),
+    }
+
+    def work(name: str) -> Fetched:
+        description, files = asked[name]
+        repository = tmp_path_factory.mktemp(name)
+        describe(repository, name, *description)
+        with running_hub("some/thing", files) as hub:
+            done = fetch(repository, name, hub.url)
+        return Fetched(repository, done, list(hub.requests))
+
+    with ThreadPoolExecutor(len(asked)) as pool:
+        return dict(zip(asked, pool.map(work, asked), strict=True))
+
+
+async def test_a_clip_is_fetched_exported_and_served(fetched: dict[str, Fetched]) -> None:
+    repository, done = fetched["clip"].repository, fetched["clip"].done
     assert done.returncode == 0, done.stderr
-    assert not [request for request in hub.requests if "pytorch_model" in request]
+    assert not [request for request in fetched["clip"].requests if "pytorch_model" in request]
     assert differences(done.stdout).keys() == {"vision.onnx", "text.onnx"}
     assert max(differences(done.stdout).values()) < 1e-4
     entry = Repository(repository).find("clip")
@@ -111,15 +142,11 @@ async def test_a_clip_is_fetched_exported_and_served(tmp_path: Path) -> None:
     assert not np.allclose(read["text_embeds"][0], read["text_embeds"][1])
 
 
-async def test_a_dinov2_is_fetched_exported_and_served(tmp_path: Path) -> None:
-    repository = tmp_path / "models"
-    describe(repository, "dino", "dinov2", "brand", "model.onnx")
-    (tmp_path / "source").mkdir()
-    with running_hub("some/thing", tiny_dinov2(tmp_path / "source")) as hub:
-        done = fetch(repository, "dino", hub.url)
+async def test_a_dinov2_is_fetched_exported_and_served(fetched: dict[str, Fetched]) -> None:
+    repository, done = fetched["dinov2"].repository, fetched["dinov2"].done
     assert done.returncode == 0, done.stderr
     assert differences(done.stdout)["model.onnx"] < 1e-4
-    spec: ModelSpec = Repository(repository).find("dino").specs(1)[0]
+    spec: ModelSpec = Repository(repository).find("dinov2").specs(1)[0]
     executor = in_process_executor(spec)
     await executor.start()
     try:
@@ -130,13 +157,9 @@ async def test_a_dinov2_is_fetched_exported_and_served(tmp_path: Path) -> None:
     assert seen["image_embeds"].shape == (2, 16)
 
 
-def test_a_checkpoint_that_cannot_be_read_leaves_no_version(tmp_path: Path) -> None:
-    repository = tmp_path / "models"
-    describe(repository, "dino", "dinov2", "brand", "model.onnx")
-    (tmp_path / "source").mkdir()
-    with running_hub("some/thing", tiny_dinov2(tmp_path / "source") | {"model.safetensors": b"{}"}) as hub:
-        done = fetch(repository, "dino", hub.url)
+def test_a_checkpoint_that_cannot_be_read_leaves_no_version(fetched: dict[str, Fetched]) -> None:
+    repository, done = fetched["broken"].repository, fetched["broken"].done
     assert done.returncode == 1
     assert "Dinov2Model that can be read" in done.stderr
     assert "Traceback" not in done.stderr
-    assert not (repository / "dino" / "1").exists()
+    assert not (repository / "broken" / "1").exists()

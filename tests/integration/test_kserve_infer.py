@@ -247,7 +247,7 @@ async def test_the_priority_of_a_request_reaches_the_model(tmp_path: Path, monke
     """Two calls wait to be computed, and cannot share a batch: the urgent one goes before the one that came earlier."""
     models = write_models(tmp_path)
     config = models / "double" / "config.pbtxt"
-    queues = "priority_levels: 2 default_priority_level: 2 max_queue_delay_microseconds: 2000000"
+    queues = "priority_levels: 2 default_priority_level: 2 max_queue_delay_microseconds: 700000"
     config.write_text(
         config.read_text().replace("max_batch_size: 8", f"max_batch_size: 2 dynamic_batching {{ {queues} }}")
     )

@@ -1,6 +1,7 @@
 """Steps through RecordedUNet, by a recorder that works on a CPU, make the pictures of the UNet itself."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,17 @@ def fail(compute: Compute) -> Compute:
     raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
 
 
-@pytest.fixture
-def backend(checkpoint: Path) -> SdxlBackend:
+@pytest.fixture(scope="module")
+def loaded(checkpoint: Path) -> SdxlBackend:
     made = make_backend(checkpoint, max_rows="4", compile="off")
     assert isinstance(made, SdxlBackend)
     return made
+
+
+@pytest.fixture
+def backend(loaded: SdxlBackend) -> Iterator[SdxlBackend]:
+    yield loaded
+    loaded._model.runner.take(None)
 
 
 def crowd_of(backend: SdxlBackend) -> list[np.ndarray]:
@@ -75,3 +82,4 @@ def test_a_shortage_of_memory_frees_the_graphs(backend: SdxlBackend, monkeypatch
     monkeypatch.setattr(runner, "_device", torch.device("cuda"))
     backend._model.economise(True)
     assert backend.status().execution == "torch"
+    backend._model.economise(False)
