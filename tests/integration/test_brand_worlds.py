@@ -23,7 +23,7 @@ art: Any = importlib.import_module("pictures")
 MODELS = ROOT / "models"
 FIRST_SEED = 70_000_000 + 200_000
 """Training uses worlds below 70,100,000."""
-WORLDS, REFERENCES, ASKED = 10, 8, 4
+WORLDS, REFERENCES, ASKED = 7, 8, 4
 
 needs_weights = pytest.mark.skipif(
     not (MODELS / "starter_brand" / "1" / "model.onnx").is_file()

@@ -39,7 +39,9 @@ def request(prompt: str, seed: int, **more: object) -> ImageGenerationRequest:
 
 @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine has a GPU")
 def test_the_usage_example_runs_as_it_stands(starter_repository: Path, tmp_path: Path) -> None:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("OPENAI_", "ATELIER_"))}
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("OPENAI_", "ATELIER_", "COVERAGE_"))
+    }
     (tmp_path / "tmp").mkdir()
     run = subprocess.run(
         [sys.executable, "-W", "default", ROOT / "docs" / "examples" / "engine.py"],

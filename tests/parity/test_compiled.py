@@ -31,7 +31,7 @@ from atelier_server.backends.sdxl.compiled.graph import Graph, GraphFailed, seal
 from atelier_server.backends.sdxl.compiled.store import DECODER, UNET
 from atelier_server.backends.sdxl.compiled.unet import MOST_UNITS, CompiledUNet
 from atelier_server.backends.sdxl.load import Checkpoint, load_checkpoint
-from tests.parity.compiled_kit import EARLY, EarlyCompilation, store_of
+from tests.parity.compiled_kit import EARLY, EarlyCompilation, store_of, untraced
 from tests.parity.sdxl_kit import Crowd, pictures, psnr, run, task
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="there is no C++ compiler (g++, or what CXX names)")
@@ -383,7 +383,7 @@ folder = Path({str(checkpoint)!r})
 store = CompiledStore(Path({str(tmp_path)!r}), "small-1", folder, torch.float32)
 Compilation(ModelSpec("small", "1", folder), torch.float32, store).run()
 """
-    with subprocess.Popen([sys.executable, "-c", script]) as parent:
+    with subprocess.Popen([sys.executable, "-c", script], env=untraced()) as parent:
         watched = psutil.Process(parent.pid)
         while not (builds := watched.children()):
             assert parent.poll() is None
