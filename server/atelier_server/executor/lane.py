@@ -2,11 +2,10 @@
 
 import asyncio
 import itertools
+import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
-
-from google.protobuf.message import DecodeError
 
 from atelier_server._generated.atelier.runner.v1 import runner_pb2 as pb
 from atelier_server.backends.base import DiffusionTask, JobEvent, JobFailed, JobTensors, TensorTask
@@ -14,6 +13,8 @@ from atelier_server.errors import AtelierError, DeadlineExceeded, Internal
 from atelier_server.executor.job_stream import JobStream, is_last
 from atelier_server.runner import error_codec, messages, tensor_messages
 from atelier_server.runner.lane import Frame, FrameProtocol, Kind, check_size
+
+_log = logging.getLogger(__name__)
 
 
 class Lane:
@@ -126,8 +127,8 @@ def _event(frame: Frame) -> JobEvent:
             return tensor_messages.job_tensors(pb.InferResponse.FromString(frame.header), frame.body)
         if frame.kind == Kind.ERROR:
             return JobFailed(error_codec.decode(frame.header))
-    except (AtelierError, DecodeError, ValueError):
-        pass
+    except Exception:  # whatever it is: other calls share the connection
+        _log.exception("a runner's frame cannot be read")
     return JobFailed(_no_answer())
 
 

@@ -74,7 +74,6 @@ class Calls:
             len(event.data) if isinstance(event, ImageChunk) else preview_bytes(event)
             for event in call.computation.log.events()
         )
-        self._forget(key)  # of the same id, which may have begun its work anew
         self._finished[key] = call
         self._finished_bytes += call.size_bytes
         self._forget_expired()
@@ -85,8 +84,5 @@ class Calls:
             key, oldest = next(iter(self._finished.items()))
             if oldest.expires > now and self._finished_bytes <= self._capacity:
                 break
-            self._forget(key)
-
-    def _forget(self, key: tuple[str, str]) -> None:
-        call = self._finished.pop(key, None)
-        self._finished_bytes -= call.size_bytes if call else 0
+            del self._finished[key]
+            self._finished_bytes -= oldest.size_bytes

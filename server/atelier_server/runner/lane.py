@@ -201,12 +201,16 @@ class FrameProtocol(asyncio.BufferedProtocol):
         with self._sending:
             if self._out < 0:
                 return
-            waiting = bool(self._unsent)
-            self._keep(pieces if waiting else _unwritten(self._out, pieces))
-            begins = bool(self._unsent) and not waiting
-        if begins:
+            waiting, then = bool(self._unsent), None
+            try:
+                self._keep(pieces if waiting else _unwritten(self._out, pieces))
+                if self._unsent and not waiting:
+                    then = self._send_later
+            except OSError:  # a frame that is lost would be waited for
+                then = self.close
+        if then is not None:
             with suppress(RuntimeError):  # the loop is closed, so the connection is gone too
-                self._loop.call_soon_threadsafe(self._send_later)
+                self._loop.call_soon_threadsafe(then)
 
     def _keep(self, pieces: Sequence[memoryview]) -> None:
         self._unsent.extend(memoryview(bytes(piece)) for piece in pieces)
@@ -223,7 +227,11 @@ class FrameProtocol(asyncio.BufferedProtocol):
                 return
             pieces = [self._unsent.popleft() for _ in range(min(_MOST_PIECES, len(self._unsent)))]
             before = sum(len(piece) for piece in pieces)
-            rest = _unwritten(self._out, pieces)
+            try:
+                rest = _unwritten(self._out, pieces)
+            except OSError:
+                self.close()
+                rest = []
             self._unsent.extendleft(reversed(rest))
             self._unsent_bytes -= before - sum(len(piece) for piece in rest)
             if not self._unsent:
@@ -237,13 +245,15 @@ class FrameProtocol(asyncio.BufferedProtocol):
 
 
 def _unwritten(descriptor: int, pieces: Sequence[memoryview]) -> list[memoryview]:
-    """Writes what the socket takes, and returns the rest; nothing of a connection that is gone."""
+    """Writes what the socket takes, and returns the rest.
+
+    Raises:
+        OSError: The connection is gone, or broken.
+    """
     try:
         sent = os.writev(descriptor, pieces[:_MOST_PIECES])
     except BlockingIOError:
         sent = 0
-    except OSError:  # whoever reads from it learns of its end
-        return []
     rest = list(pieces)
     while rest and sent >= len(rest[0]):
         sent -= len(rest.pop(0))

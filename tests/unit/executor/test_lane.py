@@ -109,6 +109,8 @@ async def test_a_runner_that_is_gone_loses_its_calls_and_the_next_one_connects_a
         (Kind.EVENT, b""),
         (Kind.RESPONSE, b"\xff no message"),
         (Kind.ERROR, b"no error"),
+        (Kind.ERROR, b'{"class": "Unheard"}'),
+        (Kind.ERROR, b"[]"),
         (Kind.CANCEL, b""),
         (77, b"x"),
     ],

@@ -1,6 +1,7 @@
 """Frames arrive whole and in order, whatever the socket does with their bytes."""
 
 import asyncio
+import errno
 import os
 import random
 import socket
@@ -154,6 +155,26 @@ async def test_a_lost_connection_swallows_what_is_sent() -> None:
         end.protocol.send(Kind.RESPONSE, 3, b"z")
         assert not end.protocol.open
         assert not end.protocol.unread
+
+
+async def test_a_frame_that_cannot_be_sent_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its receiver would wait for it."""
+
+    def fail(descriptor: int, pieces: object) -> int:
+        raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+
+    async with connected() as (end, _):
+        monkeypatch.setattr(os, "writev", fail)
+        end.protocol.send(Kind.EVENT, 1, b"x")
+        await asyncio.wait_for(end.lost.wait(), 10)
+
+
+async def test_a_connection_that_breaks_while_something_waits_ends() -> None:
+    async with connected() as (end, theirs):
+        end.protocol.send(Kind.RESPONSE, 1, b"x", [np.zeros(8 * 2**20, np.uint8)])
+        theirs.close()
+        await asyncio.wait_for(end.lost.wait(), 10)
+        assert not end.protocol.open
 
 
 async def test_no_descriptor_is_left() -> None:

@@ -27,9 +27,9 @@ Provider = str | tuple[str, dict[str, int]]
 """What onnxruntime takes: a name, or a name with options."""
 
 _ERRORS_ONLY = 3
+"""onnxruntime's log level: warnings about missing devices do not belong in an operator's log."""
 _DEVICE_FILES = ("/dev/nvidiactl", "/dev/dxg")
 """Of NVIDIA's driver, and of Windows' own where Linux runs inside it."""
-"""onnxruntime's log level: warnings about missing devices do not belong in an operator's log."""
 
 
 @dataclass(frozen=True, slots=True)
